@@ -1,0 +1,255 @@
+"""Wire models: the single truth of the REST API and of the command line's ``--json``.
+
+The OpenAPI document and the page's TypeScript types are generated from this file. Names are
+snake_case because ``--json`` and notebooks read the same shapes. Floats are never rounded here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Metric = Literal["attr", "attr_abs", "attr_frozen"]
+Sign = Literal["positive", "negative"]
+Direction = Literal["sources", "targets"]
+NodeKind = Literal["component", "embed", "position", "output", "delta", "bias"]
+ComponentSort = Literal["key", "-mean_ci", "mean_ci", "-max_ci", "-density", "density"]
+
+
+class Schema(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ErrorBody(Schema):
+    """What every failed request returns."""
+
+    code: str = Field(description="Stable identifier, e.g. unknown_run")
+    message: str
+    hint: str = Field(description="What to do about it")
+
+
+class Health(Schema):
+    status: Literal["ok"]
+    version: str
+    runs: int
+    device: str
+
+
+class SiteInfo(Schema):
+    address: str
+    module_path: str
+    d_in: int
+    d_out: int
+    n_components: int
+    n_alive: int | None = Field(description="Components with CI > 0.1 somewhere; null where not evaluated")
+    mean_l0: float | None = Field(description="Mean number of components with CI > 0 per position")
+
+
+class AttributionInfo(Schema):
+    subrun: str
+    delta: Literal["node", "off"]
+    ci_weighted: bool
+    tokens: int
+    abs_tokens: int
+    groups: int
+    metrics: list[Metric]
+    output_abs: str = Field(description="none, all or top:N")
+    encoding: Literal["full", "compact"]
+    encoding_note: str | None = Field(description="What the compact encoding loses, in words and numbers")
+    method: str = Field(description="closed_form or fallback, with the reason")
+    created: str
+    provenance: dict[str, str]
+
+
+class EvaluationMetric(Schema):
+    name: str
+    label: str
+    value: float
+    unit: str
+
+
+class BlockEvaluation(Schema):
+    """CI masks in this block only, every other site the target's own."""
+
+    block: int
+    cross_entropy: float
+    above_target: float
+    l0: float
+
+
+class SiteEvaluation(Schema):
+    address: str
+    n_components: int
+    l0: dict[str, float] = Field(description="Mean components per position with CI above each threshold")
+    share: float = Field(description="Mean L0 at threshold 0 as a share of C")
+    max_ci_above: dict[str, int] = Field(description="Components whose largest CI exceeds each threshold")
+
+
+class Evaluation(Schema):
+    tokens: int
+    metrics: list[EvaluationMetric]
+    blocks: list[BlockEvaluation]
+    sites: list[SiteEvaluation]
+
+
+class RunSummary(Schema):
+    name: str
+    title: str
+    family: str
+    n_blocks: int
+    n_components: int
+    vocab_size: int
+    has_attributions: bool
+    has_evaluation: bool
+
+
+class RunDetail(RunSummary):
+    description: str
+    d_model: int
+    context: int
+    licence: str
+    created: str
+    provenance: dict[str, str]
+    sites: list[SiteInfo]
+    attributions: AttributionInfo | None
+    subruns: list[str] = Field(description="All complete attribution subruns, newest first")
+    evaluation: Evaluation | None
+
+
+class Entry(Schema):
+    """One source or target of a component."""
+
+    key: str
+    address: str
+    index: int | Literal["delta", "bias"]
+    kind: NodeKind
+    value: float
+    standard_error: float | None = Field(description="Jackknife over documents; null where fewer than 5 groups support it")
+    support: int = Field(description="Groups of documents in which the source occurs at all")
+    label: str | None = Field(description="The token's text for embed and output entries")
+    scale_free: bool = Field(
+        description="The norm makes this edge cancel in total (embed into block 0 up to eps): read attr_frozen instead"
+    )
+
+
+class EntryList(Schema):
+    """Strongest entries of one direction, sign and metric. ``total`` is how many have that sign."""
+
+    run: str
+    key: str
+    direction: Direction
+    metric: Metric
+    sign: Sign
+    normalised: bool
+    tokens: int
+    subrun: str
+    entries: list[Entry]
+    total: int = Field(description="Entries of this sign with a non-zero value")
+    total_value: float = Field(description="Sum of the values of all entries of this sign")
+    shown_value: float = Field(description="Sum of the values of the entries in this list")
+    seconds: float
+
+
+class Unavailable(Schema):
+    """A list that does not exist, with the reason (e.g. attr_abs into output tokens)."""
+
+    direction: Direction
+    metric: Metric
+    reason: str
+
+
+class ComponentSummary(Schema):
+    key: str
+    address: str
+    index: int
+    mean_ci: float | None
+    density: float | None = Field(description="Share of positions with CI > 0")
+    max_ci: float | None
+    activation_rms: float | None = Field(description="Root mean square of the activation, scaled by ‖U‖")
+    top_tokens: list[str] = Field(description="Input tokens with the largest share of its CI mass; may be empty")
+
+
+class ComponentPage(Schema):
+    run: str
+    components: list[ComponentSummary]
+    total: int = Field(description="How many match the filter")
+    next_cursor: str | None
+
+
+class TokenShare(Schema):
+    token_id: int
+    text: str
+    share: float = Field(description="Share of the component's CI mass on this input token")
+    mean_ci: float
+
+
+class ComponentCard(Schema):
+    """Everything a ComponentNodeCard shows but its lists at another metric or k."""
+
+    run: str
+    key: str
+    address: str
+    index: int | Literal["delta", "bias"]
+    kind: NodeKind
+    label: str | None
+    summary: ComponentSummary | None
+    count: int | None = Field(description="Occurrences in the corpus, for embed and output tokens")
+    input_tokens: list[TokenShare]
+    metric: Metric
+    normalised: bool
+    k: int
+    sources_positive: EntryList | Unavailable
+    sources_negative: EntryList | Unavailable
+    targets_positive: EntryList | Unavailable
+    targets_negative: EntryList | Unavailable
+    notes: list[str] = Field(description="Facts a reader must know, e.g. that norms are scale-free")
+    seconds: float
+
+
+class BatchRequest(Schema):
+    keys: Annotated[list[str], Field(min_length=1, max_length=100)]
+    metric: Metric = "attr"
+    k: Annotated[int, Field(ge=1, le=50)] = 5
+    raw: bool = False
+
+
+class BatchFailure(Schema):
+    key: str
+    error: ErrorBody
+
+
+class BatchResponse(Schema):
+    cards: list[ComponentCard]
+    failures: list[BatchFailure]
+
+
+class AttributionValue(Schema):
+    run: str
+    source: str
+    target: str
+    metric: Metric
+    normalised: bool
+    value: float
+    raw: float
+    standard_error: float | None
+    support: int
+    tokens: int
+    subrun: str
+    connected: bool = Field(description="Whether the source flows directly into the target at all")
+    scale_free: bool
+    seconds: float
+
+
+class TokenHit(Schema):
+    token_id: int
+    text: str
+    count: int | None
+    embed_key: str
+    output_key: str
+
+
+class TokenPage(Schema):
+    run: str
+    tokens: list[TokenHit]
+    total: int

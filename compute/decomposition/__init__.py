@@ -1,0 +1,1 @@
+"""Parameter decomposition: components, causal importance, masks, losses and their training."""

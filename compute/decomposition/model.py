@@ -1,0 +1,177 @@
+"""A target model together with its components: W ≈ Σ_c U_c V_cᵀ at every site.
+
+Shapes: V [d_in, C] and U [C, d_out], so that a component's activation is a = x V and a site's
+output is a U + x Δᵀ + b, where Δ = W − (V U)ᵀ is the delta, what the components leave unexplained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from compute.address import Address, parse_address
+from compute.decomposition.importance import ImportanceFunction, ImportanceKind
+from compute.decomposition.sigmoids import lower_leaky
+from compute.targets.model import SiteFunction, TargetModel, Trace
+from compute.topology import Topology
+
+
+def _name(address: Address) -> str:
+    return str(address).replace(".", "-")  # module names must not contain dots
+
+
+class Decomposition(nn.Module):
+    """Components and causal-importance functions of every site of a frozen target model."""
+
+    def __init__(
+        self,
+        target: TargetModel,
+        n_components: Mapping[Address, int],
+        importance_kind: ImportanceKind,
+        importance_hidden: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        missing = [str(address) for address in target.topology.sites if address not in n_components]
+        if missing:
+            raise ValueError(f"no number of components is given for {', '.join(missing)}")
+        self.target = target.requires_grad_(False)
+        self.n_components = {address: n_components[address] for address in target.topology.sites}
+        self.importance_kind: ImportanceKind = importance_kind
+        self.importance_hidden = importance_hidden
+        self._V = nn.ParameterDict()
+        self._U = nn.ParameterDict()
+        self._importance = nn.ModuleDict()
+        for address, site in self.topology.sites.items():
+            c, name = self.n_components[address], _name(address)
+            self._V[name] = nn.Parameter(torch.zeros(site.d_in, c))
+            self._U[name] = nn.Parameter(torch.zeros(c, site.d_out))
+            self._importance[name] = ImportanceFunction(importance_kind, site.d_in, c, importance_hidden)
+
+    @property
+    def topology(self) -> Topology:
+        return self.target.topology
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """The decomposed sites, in forward order."""
+        return tuple(self.n_components)
+
+    @property
+    def total_components(self) -> int:
+        return sum(self.n_components.values())
+
+    def V(self, address: Address) -> Tensor:  # noqa: N802 (the field's symbol)
+        """Read directions of a site's components, [d_in, C]."""
+        return self._V[_name(address)]
+
+    def U(self, address: Address) -> Tensor:  # noqa: N802 (the field's symbol)
+        """Write directions of a site's components, [C, d_out]."""
+        return self._U[_name(address)]
+
+    def importance_function(self, address: Address) -> ImportanceFunction:
+        function = self._importance[_name(address)]
+        assert isinstance(function, ImportanceFunction)
+        return function
+
+    def bias(self, address: Address) -> Tensor | None:
+        return self.target.linear(address).bias
+
+    def delta(self, address: Address) -> Tensor:
+        """Δ = W − (V U)ᵀ, [d_out, d_in]."""
+        return self.target.linear(address).weight - (self.V(address) @ self.U(address)).T
+
+    def causal_importance(self, inputs: Mapping[Address, Tensor]) -> dict[Address, Tensor]:
+        """Importances in [0, 1], [..., C] per site, from each site's input [..., d_in] in the target."""
+        return {
+            address: lower_leaky(self.importance_function(address)(x, x @ self.V(address)))
+            for address, x in inputs.items()
+        }
+
+    @torch.no_grad()
+    def clean_pass(self, tokens: Tensor, trace: Trace | None = None) -> tuple[Tensor, dict[Address, Tensor]]:
+        """The target's own forward pass: logits [B, T, vocab] and every site's input [B, T, d_in]."""
+        inputs: dict[Address, Tensor] = {}
+
+        def site(address: Address, x: Tensor) -> Tensor:
+            inputs[address] = x
+            return self.target.linear(address)(x)
+
+        return self.target(tokens, site=site, trace=trace), inputs
+
+    def site_function(
+        self,
+        masks: Mapping[Address, Tensor] | None = None,
+        delta_masks: Mapping[Address, Tensor] | None = None,
+        routing: Mapping[Address, Tensor] | None = None,
+    ) -> SiteFunction:
+        """The masked model, to be passed to the target's forward as ``site``.
+
+        ``masks`` [B, T, C] multiply the activations (absent: all on). ``delta_masks`` [B, T, 1]
+        multiply the delta's output (absent: no delta). ``routing`` [B, T, 1] of 0 or 1 says where
+        the masked output is used; elsewhere the site is the target's own. A site absent from
+        ``masks`` has all components on; a site absent from ``routing``, when given, is left alone.
+        """
+
+        def site(address: Address, x: Tensor) -> Tensor:
+            linear = self.target.linear(address)
+            if routing is not None and address not in routing:
+                return linear(x)
+            a = x @ self.V(address)
+            mask = None if masks is None else masks.get(address)
+            delta_mask = None if delta_masks is None else delta_masks.get(address)
+            route = None if routing is None else routing[address]
+            bias = 0.0 if linear.bias is None else linear.bias
+            if delta_mask is None and route is None:
+                return (a if mask is None else a * mask) @ self.U(address) + bias
+            # y = (a∘m) U + δ (x Wᵀ − a U) = δ x Wᵀ + (a∘(m − δ)) U: Δ is never formed.
+            full = x @ linear.weight.T
+            on = torch.ones_like(a[..., :1]) if mask is None else mask
+            d = torch.zeros_like(a[..., :1]) if delta_mask is None else delta_mask
+            if route is None:
+                return full * d + (a * (on - d)) @ self.U(address) + bias
+            return full * (d * route + 1 - route) + (a * ((on - d) * route)) @ self.U(address) + bias
+
+        return site
+
+    def export_tensors(self) -> dict[str, Tensor]:
+        """Every tensor under its canonical name, as written to ``model.safetensors``."""
+        tensors = {f"target.{name}": value for name, value in self.target.state_dict().items()}
+        if self.target.config.tied_embeddings:
+            del tensors["target.unembedding.weight"]
+        for address in self.addresses:
+            tensors[f"components.{address}.V"] = self.V(address)
+            tensors[f"components.{address}.U"] = self.U(address)
+            for name, value in self.importance_function(address).state_dict().items():
+                tensors[f"importance.{address}.{name}"] = value
+        return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+    def import_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of :meth:`export_tensors`; raises ``ValueError`` naming what does not fit."""
+        expected = self.export_tensors()
+        for name, value in expected.items():
+            if name not in tensors:
+                raise ValueError(f"the model file has no tensor {name}")
+            if tensors[name].shape != value.shape:
+                raise ValueError(f"{name} has shape {list(tensors[name].shape)}, expected {list(value.shape)}")
+        surplus = sorted(set(tensors) - set(expected))
+        if surplus:
+            raise ValueError(f"the model file has tensors that do not belong here: {', '.join(surplus[:3])}")
+        target = {n.removeprefix("target."): t for n, t in tensors.items() if n.startswith("target.")}
+        if self.target.config.tied_embeddings:
+            target["unembedding.weight"] = target["token_embedding.weight"]
+        self.target.load_state_dict(target)
+        with torch.no_grad():
+            for address in self.addresses:
+                self.V(address).copy_(tensors[f"components.{address}.V"])
+                self.U(address).copy_(tensors[f"components.{address}.U"])
+                prefix = f"importance.{address}."
+                self.importance_function(address).load_state_dict(
+                    {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+                )
+
+
+def components_by_site(counts: Mapping[str, int]) -> dict[Address, int]:
+    """``{"0.attn.q": 160}`` → addresses; raises :class:`compute.address.AddressError`."""
+    return {parse_address(name): count for name, count in counts.items()}

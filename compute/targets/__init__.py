@@ -1,0 +1,1 @@
+"""The small target models that Tributary trains itself, and their training."""

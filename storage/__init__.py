@@ -1,0 +1,1 @@
+"""Files and SQLite: run directories, corpora and attribution stores. Knows no HTTP."""
