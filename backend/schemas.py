@@ -10,11 +10,18 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend.keys import KeyText
+
 Metric = Literal["attr", "attr_abs", "attr_frozen"]
 Sign = Literal["positive", "negative"]
 Direction = Literal["sources", "targets"]
 NodeKind = Literal["component", "embed", "position", "output", "delta", "bias"]
-ComponentSort = Literal["key", "-mean_ci", "mean_ci", "-max_ci", "-density", "density"]
+ComponentSort = Literal[
+    "key", "-mean_ci", "mean_ci", "-max_ci", "max_ci", "-density", "density", "-activation_rms", "activation_rms"
+]
+#: The most entries a list holds, and the most components a page of them.
+MAX_K = 1000
+MAX_PAGE = 2000
 
 
 class Schema(BaseModel):
@@ -32,8 +39,8 @@ class ErrorBody(Schema):
 class Health(Schema):
     status: Literal["ok"]
     version: str
-    runs: int
-    device: str
+    runs: int = Field(description="Runs that are served, damaged ones included")
+    seconds: float
 
 
 class SiteInfo(Schema):
@@ -104,6 +111,19 @@ class RunSummary(Schema):
     has_evaluation: bool
 
 
+class DamagedRun(Schema):
+    """A directory that looks like a run but cannot be opened."""
+
+    name: str
+    error: ErrorBody
+
+
+class RunList(Schema):
+    runs: list[RunSummary]
+    damaged: list[DamagedRun]
+    seconds: float
+
+
 class RunDetail(RunSummary):
     description: str
     d_model: int
@@ -115,6 +135,8 @@ class RunDetail(RunSummary):
     attributions: AttributionInfo | None
     subruns: list[str] = Field(description="All complete attribution subruns, newest first")
     evaluation: Evaluation | None
+    problems: list[ErrorBody] = Field(description="Parts of the run that are damaged, each with what to do")
+    seconds: float
 
 
 class Entry(Schema):
@@ -136,6 +158,7 @@ class Entry(Schema):
 class EntryList(Schema):
     """Strongest entries of one direction, sign and metric. ``total`` is how many have that sign."""
 
+    status: Literal["available"] = "available"
     run: str
     key: str
     direction: Direction
@@ -154,9 +177,15 @@ class EntryList(Schema):
 class Unavailable(Schema):
     """A list that does not exist, with the reason (e.g. attr_abs into output tokens)."""
 
+    status: Literal["unavailable"] = "unavailable"
     direction: Direction
     metric: Metric
+    sign: Sign
     reason: str
+
+
+#: What a card holds in each of its four places; ``status`` tells which.
+EntryListOrReason = Annotated[EntryList | Unavailable, Field(discriminator="status")]
 
 
 class ComponentSummary(Schema):
@@ -174,7 +203,9 @@ class ComponentPage(Schema):
     run: str
     components: list[ComponentSummary]
     total: int = Field(description="How many match the filter")
+    tokens: int | None = Field(description="Tokens that the statistics rest on; null where there are none")
     next_cursor: str | None
+    seconds: float
 
 
 class TokenShare(Schema):
@@ -196,22 +227,24 @@ class ComponentCard(Schema):
     summary: ComponentSummary | None
     count: int | None = Field(description="Occurrences in the corpus, for embed and output tokens")
     input_tokens: list[TokenShare]
+    subrun: str | None = Field(description="The attribution subrun that the lists are from")
     metric: Metric
     normalised: bool
     k: int
-    sources_positive: EntryList | Unavailable
-    sources_negative: EntryList | Unavailable
-    targets_positive: EntryList | Unavailable
-    targets_negative: EntryList | Unavailable
+    sources_positive: EntryListOrReason
+    sources_negative: EntryListOrReason
+    targets_positive: EntryListOrReason
+    targets_negative: EntryListOrReason
     notes: list[str] = Field(description="Facts a reader must know, e.g. that norms are scale-free")
     seconds: float
 
 
 class BatchRequest(Schema):
-    keys: Annotated[list[str], Field(min_length=1, max_length=100)]
+    keys: Annotated[list[KeyText], Field(min_length=1, max_length=100)]
     metric: Metric = "attr"
     k: Annotated[int, Field(ge=1, le=50)] = 5
-    raw: bool = False
+    raw: bool = Field(default=False, description="Raw sums instead of normalised values")
+    subrun: str | None = Field(default=None, description="An attribution subrun; default the newest")
 
 
 class BatchFailure(Schema):
@@ -222,6 +255,7 @@ class BatchFailure(Schema):
 class BatchResponse(Schema):
     cards: list[ComponentCard]
     failures: list[BatchFailure]
+    seconds: float
 
 
 class AttributionValue(Schema):
@@ -252,4 +286,5 @@ class TokenHit(Schema):
 class TokenPage(Schema):
     run: str
     tokens: list[TokenHit]
-    total: int
+    total: int = Field(description="How many match the query")
+    seconds: float

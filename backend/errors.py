@@ -1,0 +1,99 @@
+"""Errors as the API returns them: every failed request has an :class:`ErrorBody`, whoever refused it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from backend.schemas import ErrorBody
+
+log = logging.getLogger("tributary")
+
+
+class ServiceError(Exception):
+    """A request that cannot be answered, for a reason that its sender can act on."""
+
+    def __init__(self, status: int, code: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = ErrorBody(code=code, message=message, hint=hint)
+
+
+def error_response(status: int, body: ErrorBody, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(body.model_dump(), status, headers)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error responses of a route, for the OpenAPI document: those named, and what any can have."""
+    words = {
+        400: "Malformed request",
+        401: "Token missing or wrong",
+        403: "Request from a foreign page",
+        404: "Unknown run, subrun, key, site or cursor",
+        405: "No such method here",
+        409: "Not computed yet, or damaged",
+        413: "Too large",
+        422: "Bad input",
+        500: "A fault of the server",
+        503: "Busy",
+    }
+    return {status: {"model": ErrorBody, "description": words[status]} for status in sorted({400, 401, 403, 500, *statuses})}
+
+
+def _validation_message(error: RequestValidationError) -> str:
+    parts = []
+    for item in error.errors()[:3]:
+        where = ".".join(str(part) for part in item["loc"] if part not in ("query", "path", "body"))
+        message = str(item["msg"]).removeprefix("Value error, ")
+        parts.append(f"{where}: {message}" if where else message)
+    return "; ".join(parts)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Give every refusal of this application the same shape, those of the framework included."""
+
+    @app.exception_handler(ServiceError)
+    def _service_error(_: Request, error: ServiceError) -> JSONResponse:
+        return error_response(error.status, error.body)
+
+    @app.exception_handler(RequestValidationError)
+    def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        body = ErrorBody(
+            code="bad_input",
+            message=_validation_message(error),
+            hint="Correct the named value; /api/openapi.json lists what is accepted.",
+        )
+        return error_response(422, body)
+
+    @app.exception_handler(HTTPException)
+    def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 404:
+            body = ErrorBody(
+                code="unknown_route",
+                message=f"There is nothing at {request.url.path[:200]}",
+                hint="Look at /api/openapi.json for the routes there are.",
+            )
+        elif error.status_code == 405:
+            body = ErrorBody(
+                code="method_not_allowed",
+                message=f"{request.method} is not possible at {request.url.path[:200]}",
+                hint="Use a method named in the Allow header.",
+            )
+        else:
+            body = ErrorBody(code="bad_request", message=str(error.detail), hint="Correct the request.")
+        return error_response(error.status_code, body, dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    def _fault(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        body = ErrorBody(
+            code="internal_error",
+            message="The server failed on this request; this is a fault in Tributary.",
+            hint="The server's log has the details; please report them.",
+        )
+        return error_response(500, body)

@@ -1,0 +1,1 @@
+"""One small router for each noun of the API."""

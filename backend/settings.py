@@ -1,0 +1,46 @@
+"""Settings of the service: arguments of the command line, else ``TRIBUTARY_*`` variables, else defaults."""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+class Settings(BaseSettings):
+    """Where the runs are, what the server binds to, and who may ask."""
+
+    model_config = SettingsConfigDict(env_prefix="TRIBUTARY_", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8642
+    #: Folder that holds runs, each in its own directory.
+    runs: Path = Path("runs")
+    #: Names or paths of the runs to serve; empty: all in ``runs``, and the bundled one.
+    only: tuple[str, ...] = ()
+    #: Required of every request to the API where set. Always set where the server is not on loopback.
+    token: Annotated[str | None, Field(min_length=16, max_length=200)] = None
+    #: Names under which the server is reached beside its own, e.g. behind a reverse proxy.
+    allowed_hosts: tuple[str, ...] = ()
+    #: The built page.
+    page: Path = _ROOT / "frontend" / "dist"
+
+    @cached_property
+    def on_loopback(self) -> bool:
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server bound to ``host`` is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
