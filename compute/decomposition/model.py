@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from compute.address import Address, parse_address
 from compute.decomposition.importance import ImportanceFunction, ImportanceKind
 from compute.decomposition.sigmoids import lower_leaky
+from compute.targets.export import export_target
 from compute.targets.model import SiteFunction, TargetModel, Trace
 from compute.topology import Topology
 
@@ -82,10 +83,19 @@ class Decomposition(nn.Module):
         """Δ = W − (V U)ᵀ, [d_out, d_in]."""
         return self.target.linear(address).weight - (self.V(address) @ self.U(address)).T
 
-    def causal_importance(self, inputs: Mapping[Address, Tensor]) -> dict[Address, Tensor]:
-        """Importances in [0, 1], [..., C] per site, from each site's input [..., d_in] in the target."""
+    def causal_importance(
+        self, inputs: Mapping[Address, Tensor], activations: Mapping[Address, Tensor] | None = None
+    ) -> dict[Address, Tensor]:
+        """Importances in [0, 1], [..., C] per site, from each site's input [..., d_in] in the target.
+
+        ``activations`` x V [..., C], where the caller has them already, save computing them again.
+        """
         return {
-            address: lower_leaky(self.importance_function(address)(x, x @ self.V(address)))
+            address: lower_leaky(
+                self.importance_function(address)(
+                    x, x @ self.V(address) if activations is None else activations[address]
+                )
+            )
             for address, x in inputs.items()
         }
 
@@ -137,9 +147,7 @@ class Decomposition(nn.Module):
 
     def export_tensors(self) -> dict[str, Tensor]:
         """Every tensor under its canonical name, as written to ``model.safetensors``."""
-        tensors = {f"target.{name}": value for name, value in self.target.state_dict().items()}
-        if self.target.config.tied_embeddings:
-            del tensors["target.unembedding.weight"]
+        tensors = export_target(self.target)
         for address in self.addresses:
             tensors[f"components.{address}.V"] = self.V(address)
             tensors[f"components.{address}.U"] = self.U(address)

@@ -1,0 +1,323 @@
+"""Queries, keys and values → attention → mixed values, in closed form.
+
+For head h with pattern A, rotated queries q and keys k, values v, mixed values z = A v, and
+c = 1/√d_head; R_p is the rotation of position p (identity with learned positions):
+
+* value source:  J_h(q) = Σ_p A(q, p) ã_s(p) U_s,h, hence Z_s = U_s ∘ Σ_p ã_s(p) · Σ_q A(q, p)
+* query source at p:  J_h(p) = Σ_k g(k) (v(k) − z(p)),   g(k) = c A(p, k) · k(k) · R_p U_s,h
+* key source at p:    J_h(q) = g(q) (v(p) − z(q)),       g(q) = c A(q, p) · q(q) · R_p U_s,h
+
+J is what an entry (position p, source s) does to the mixed values. A query entry changes them at p
+only, a key entry at every later position; Z_s = Σ_p ã_s(p) Σ J and attr_abs[t, s] is the same sum
+of S_t · (J · V_t), S = sign(y). With fewer key-value heads than query heads, each serves several
+query heads. Entries are handled sequence by sequence in order of position, in chunks: a chunk of
+queries needs no later keys, a chunk of keys no earlier queries.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from compute.address import Address
+from compute.attribution.capture import Capture
+from compute.attribution.read_point import ReadPointSums
+from compute.attribution.sparse import Rows, offsets_of, spmm, sum_rows
+from compute.decomposition.model import Decomposition
+from compute.targets.model import rotate_half
+
+#: Entries handled at a time.
+_CHUNK: Final = {"cpu": 256, "cuda": 4096}
+#: Elements of the [entries, targets] buffer.
+_BUFFER_ELEMENTS: Final = {"cpu": 2**22, "cuda": 2**26}
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Non-zero ã of a query or key site in order of position.
+
+    ``positions`` (counted through the whole batch), ``components`` and ``values`` [n]; ``starts``
+    the boundaries between sequences. ``order`` sorts the entries by component, ``offsets`` [C + 1]
+    are the components' boundaries in that order.
+    """
+
+    positions: Tensor
+    components: Tensor
+    values: Tensor
+    starts: list[int]
+    order: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def of(cls, weighted: Tensor, n_sequences: int) -> Entries:
+        """From ã [P, C]."""
+        n_positions, n_components = weighted.shape
+        flat = weighted.view(-1)
+        entries = (flat != 0).nonzero()[:, 0]
+        positions = entries.div(n_components, rounding_mode="floor")
+        components = entries - positions * n_components
+        sequences = positions.div(n_positions // n_sequences, rounding_mode="floor")
+        return cls(
+            positions,
+            components,
+            flat.index_select(0, entries),
+            offsets_of(sequences, n_sequences).tolist(),
+            torch.argsort(components, stable=True),
+            offsets_of(components, n_components),
+        )
+
+    @property
+    def n_components(self) -> int:
+        return self.offsets.numel() - 1
+
+    def by_component(self, X: Tensor) -> Tensor:  # noqa: N803
+        """Σ ã X over each component's entries: [C, m] from X [n, m]."""
+        return sum_rows(self.order, self.offsets, self.values.index_select(0, self.order), X)
+
+
+class AttentionOperation:
+    """The closed forms into the mixed values of one attention layer."""
+
+    def __init__(self, decomposition: Decomposition, block: int) -> None:
+        config = decomposition.target.config
+        self.decomposition = decomposition
+        self.block = block
+        self.q, self.k, self.v = (Address(block, "attn", p) for p in "qkv")
+        self.n_heads, self.n_kv_heads, self.d_head = config.n_heads, config.n_kv_heads, config.d_head
+        self.width = config.d_model
+
+    def add(self, out: ReadPointSums, capture: Capture, rows: dict[Address, Rows]) -> None:
+        """Add one batch: components of q, k and v, their biases and deltas."""
+        batch = _Batch(self, out, capture)
+        batch.add_value_components(rows[self.v])
+        n_sequences = len(capture.tokens)
+        batch.add_query_components(Entries.of(capture.weighted(self.q), n_sequences))
+        batch.add_key_components(Entries.of(capture.weighted(self.k), n_sequences))
+        for address in (self.q, self.k, self.v):
+            bias = self.decomposition.bias(address)
+            if bias is not None:
+                batch.add_vectors(address, "bias", bias.expand(capture.n_positions, -1))
+            if address in capture.delta_outputs:
+                batch.add_vectors(address, "delta", capture.delta_outputs[address])
+
+
+class _Batch:
+    """One batch at one attention layer. Heads come first in every tensor of one sequence."""
+
+    def __init__(self, op: AttentionOperation, out: ReadPointSums, capture: Capture) -> None:
+        self.op, self.out = op, out
+        trace = capture.trace.attention[op.block]
+        self.n_sequences, self.length = capture.tokens.shape
+        self.repeats = op.n_heads // op.n_kv_heads
+        self.scale = 1 / math.sqrt(op.d_head)
+        self.queries = trace.q.contiguous()
+        self.keys = self._per_query_head(trace.k)
+        self.values = self._per_query_head(trace.v)
+        self.pattern = trace.pattern.contiguous()
+        self.pattern_by_key = self.pattern.transpose(-1, -2).contiguous()
+        self.mixed = trace.mixed.contiguous()
+        self.rotary = op.decomposition.target.rotary(self.length, self.queries)
+        self.head_rows = torch.arange(op.n_heads, device=self.queries.device)[:, None] * self.length
+        self.targets = out.abs_targets
+        if self.targets is not None:
+            self.signs = self.targets.activations(capture).sign()
+            self.read = self.targets.V.view(op.n_heads, op.d_head, -1)
+        self.chunk = _CHUNK.get(self.queries.device.type, 256)
+
+    def _per_query_head(self, x: Tensor) -> Tensor:
+        """Key-value heads [B, H_kv, …] repeated to one for each query head."""
+        return x.repeat_interleave(self.repeats, 1) if self.repeats > 1 else x.contiguous()
+
+    def _rows_at(self, x: Tensor, positions: Tensor) -> Tensor:
+        """x [H, T, n] at ``positions``: [H, len(positions), n]."""
+        index = (self.head_rows + positions).view(-1)
+        return x.reshape(-1, x.shape[-1]).index_select(0, index).view(len(x), len(positions), -1)
+
+    def _rotated(self, U: Tensor, components: Tensor, positions: Tensor) -> Tensor:  # noqa: N803
+        """R_p U_s for each entry, [heads of the site, n, d_head]."""
+        n = len(components)
+        u = U.index_select(0, components).view(n, -1, self.op.d_head)
+        if self.rotary is not None:
+            cos, sin = (table.index_select(0, positions)[:, None] for table in self.rotary)
+            half = self.op.d_head // 2
+            rotated = u * cos
+            rotated[..., :half].addcmul_(u[..., half:], sin[..., :half], value=-1)
+            rotated[..., half:].addcmul_(u[..., :half], sin[..., half:])
+            u = rotated
+        return u.transpose(0, 1).contiguous()
+
+    # -- values ---------------------------------------------------------------------------------
+
+    def add_value_components(self, rows: Rows) -> None:
+        op, out = self.op, self.out
+        U = op.decomposition.U(op.v).detach().view(-1, op.n_kv_heads, op.d_head)
+        U = U.repeat_interleave(self.repeats, 1)
+        here = out.rows(op.v, "component")
+        assert here is not None
+        received = self.pattern_by_key.sum(-1).transpose(1, 2).reshape(-1, op.n_heads)
+        weights = spmm(rows, rows.values, received)
+        out.add_signed(here, (U * weights[:, :, None]).reshape(-1, self.width))
+        if self.targets is None:
+            return
+        signs = self.signs.view(self.n_sequences, self.length, -1)
+        overlaps = torch.einsum("hit,shi->hst", self.read, U)
+        block = self.signs.new_zeros(rows.n_rows, self.signs.shape[1])
+        for head in range(op.n_heads):
+            mixed_signs = (self.pattern_by_key[:, head] @ signs).flatten(0, 1)
+            block.addcmul_(overlaps[head], spmm(rows, rows.values, mixed_signs))
+        out.add_abs(here, block)
+
+    @property
+    def width(self) -> int:
+        return self.op.width
+
+    # -- queries --------------------------------------------------------------------------------
+
+    def add_query_components(self, entries: Entries) -> None:
+        op, out = self.op, self.out
+        U = op.decomposition.U(op.q).detach()
+        effects = self.queries.new_empty(len(entries.positions), self.width)
+        for b in range(self.n_sequences):
+            part = slice(entries.starts[b], entries.starts[b + 1])
+            if part.start < part.stop:
+                self._query_effects(b, entries, part, U, effects[part])
+        here = out.rows(op.q, "component")
+        assert here is not None
+        out.add_signed(here, entries.by_component(effects).mul_(self.scale))
+        if self.targets is not None:
+            out.add_abs(here, self._abs_of_effects(entries, effects).mul_(self.scale))
+
+    def _query_effects(self, b: int, entries: Entries, part: slice, U: Tensor, effects: Tensor) -> None:  # noqa: N803
+        """J / c of the query entries of sequence ``b``, written to ``effects`` [n, d]."""
+        positions = entries.positions[part] - b * self.length
+        n, chunk = len(positions), self.chunk
+        u = self._rotated(U, entries.components[part], positions)
+        keys, values, pattern = self.keys[b].transpose(-1, -2), self.values[b], self.pattern[b]
+        J = u.new_empty(self.op.n_heads, n, self.op.d_head)
+        totals = u.new_empty(self.op.n_heads, n, 1)
+        last_positions = [*positions[chunk - 1 :: chunk].tolist(), int(positions[-1])]
+        for i, low in enumerate(range(0, n, chunk)):
+            now, n_keys = slice(low, low + chunk), last_positions[i] + 1
+            g = torch.bmm(u[:, now], keys[:, :, :n_keys])
+            g.mul_(self._rows_at(pattern, positions[now])[:, :, :n_keys])
+            totals[:, now] = g.sum(-1, keepdim=True)
+            J[:, now] = torch.bmm(g, values[:, :n_keys])
+        J.addcmul_(totals, self._rows_at(self.mixed[b], positions), value=-1)
+        effects.view(n, self.op.n_heads, self.op.d_head).copy_(J.transpose(0, 1))
+
+    def _abs_of_effects(self, entries: Entries, effects: Tensor) -> Tensor:
+        """Σ ã S_t (J · V_t) over each component's entries: [C, n_targets]."""
+        assert self.targets is not None
+        n, n_targets = len(effects), self.signs.shape[1]
+        block = effects.new_zeros(entries.n_components, n_targets)
+        buffer = max(1, _BUFFER_ELEMENTS.get(effects.device.type, 2**22) // n_targets)
+        for low in range(0, n, buffer):
+            chosen = entries.order[low : low + buffer]
+            reads = effects.index_select(0, chosen) @ self.targets.V
+            reads.mul_(self.signs.index_select(0, entries.positions.index_select(0, chosen)))
+            index = torch.arange(len(chosen), device=effects.device)
+            offsets = entries.offsets.clamp(low, low + len(chosen)) - low
+            block += sum_rows(index, offsets, entries.values.index_select(0, chosen), reads)
+        return block
+
+    # -- keys -----------------------------------------------------------------------------------
+
+    def add_key_components(self, entries: Entries) -> None:
+        op, out = self.op, self.out
+        U = op.decomposition.U(op.k).detach()
+        n = len(entries.positions)
+        effects = self.queries.new_empty(n, self.width)
+        reads = block = None
+        if self.targets is not None:
+            reads = effects.new_empty(n, self.signs.shape[1])
+            block = effects.new_zeros(entries.n_components, self.signs.shape[1])
+        for b in range(self.n_sequences):
+            part = slice(entries.starts[b], entries.starts[b + 1])
+            if part.start < part.stop:
+                self._key_effects(b, entries, part, U, effects, reads, block)
+        here = out.rows(op.k, "component")
+        assert here is not None
+        out.add_signed(here, entries.by_component(effects).mul_(self.scale))
+        if reads is not None and block is not None:
+            out.add_abs(here, block.add_(entries.by_component(reads)).mul_(self.scale))
+
+    def _key_effects(
+        self,
+        b: int,
+        entries: Entries,
+        part: slice,
+        U: Tensor,  # noqa: N803
+        effects: Tensor,
+        reads: Tensor | None,
+        block: Tensor | None,
+    ) -> None:
+        """Of the key entries of sequence ``b``: Σ_q J / c to ``effects`` [n, d].
+
+        For attr_abs the term with v(p) is summed for each entry into ``reads`` [n, n_targets],
+        that with z(q) for each component, over all its entries at once, into ``block``.
+        """
+        op, chunk = self.op, self.chunk
+        positions, components = entries.positions[part] - b * self.length, entries.components[part]
+        n = len(positions)
+        u = self._rotated(U, components, positions)
+        u = u.repeat_interleave(self.repeats, 0) if self.repeats > 1 else u
+        queries, pattern, mixed = self.queries[b].transpose(-1, -2), self.pattern_by_key[b], self.mixed[b]
+        J = u.new_empty(op.n_heads, n, op.d_head)
+        totals = u.new_empty(op.n_heads, n, 1)
+        if self.targets is not None:
+            signs = self.signs[b * self.length : (b + 1) * self.length]
+            values_read = self.values[b] @ self.read  # [H, T, n_targets]
+            all_g = u.new_zeros(op.n_heads, n, self.length)
+        first_positions = positions[::chunk].tolist()
+        for i, low in enumerate(range(0, n, chunk)):
+            now, first = slice(low, low + chunk), first_positions[i]
+            g = torch.bmm(u[:, now], queries[:, :, first:])
+            g.mul_(self._rows_at(pattern, positions[now])[:, :, first:])
+            totals[:, now] = g.sum(-1, keepdim=True)
+            J[:, now] = torch.bmm(g, mixed[:, first:])
+            if reads is not None:
+                all_g[:, now, first:] = g
+                here = reads[part][now].zero_()
+                for head in range(op.n_heads):
+                    at_positions = values_read[head].index_select(0, positions[now])
+                    here.addcmul_(g[head] @ signs[first:], at_positions)
+        J = self._rows_at(self.values[b], positions).mul_(totals).sub_(J)
+        effects[part].view(n, op.n_heads, op.d_head).copy_(J.transpose(0, 1))
+        if block is None:
+            return
+        live, inverse = torch.unique(components, return_inverse=True)
+        order = torch.argsort(inverse, stable=True)
+        offsets = offsets_of(inverse, len(live))
+        values = entries.values[part].index_select(0, order)
+        summed = torch.stack([sum_rows(order, offsets, values, all_g[h]) for h in range(op.n_heads)], 1)
+        mixed_read = (mixed @ self.read).mul_(signs)  # [H, T, n_targets]
+        block.index_add_(0, live, summed.flatten(1) @ mixed_read.flatten(0, 1), alpha=-1)
+
+    # -- biases and deltas ----------------------------------------------------------------------
+
+    def add_vectors(self, address: Address, kind: str, vectors: Tensor) -> None:
+        """A source that is a vector [P, d_out] at every position, all positions at once."""
+        op = self.op
+        here = self.out.rows(address, "bias" if kind == "bias" else "delta")
+        if here is None:
+            return
+        u = vectors.view(self.n_sequences, self.length, -1, op.d_head).transpose(1, 2)  # [B, heads, T, d_head]
+        if address == op.v:
+            J = self.pattern @ self._per_query_head(u)
+        else:
+            if self.rotary is not None:
+                u = u * self.rotary[0] + rotate_half(u) * self.rotary[1]
+            if address == op.q:
+                g = u @ self.keys.transpose(-1, -2)
+            else:
+                g = self.queries @ self._per_query_head(u).transpose(-1, -2)
+            g = g.mul_(self.pattern).mul_(self.scale)
+            J = (g @ self.values).sub_(g.sum(-1, keepdim=True) * self.mixed)
+        J = J.transpose(1, 2).reshape(-1, self.width)
+        self.out.add_signed(here, J.sum(0, keepdim=True))
+        if self.targets is not None:
+            self.out.add_abs(here, (J @ self.targets.V).mul_(self.signs).sum(0, keepdim=True))

@@ -1,0 +1,175 @@
+"""Small random models, decomposed at random, whose causal importances are whatever a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compute.address import Address
+from compute.attribution.definition import Edges, attributions
+from compute.attribution.engine import AttributionEngine
+from compute.attribution.sums import AttributionSums
+from compute.decomposition.model import Decomposition
+from compute.targets.config import TargetConfig
+from compute.targets.model import TargetModel
+
+
+class RandomDecomposition(Decomposition):
+    """Random components; a random share ``density`` of the importances is not zero, the same on each call."""
+
+    density: float = 0.3
+    seed: int = 0
+    #: Sites where no component is ever alive, and sequences in which none is.
+    silent_sites: frozenset[Address] = frozenset()
+    silent_sequences: tuple[int, ...] = ()
+    #: Positions (batch, time) where activations are set to zero exactly, through the input weights.
+
+    def causal_importance(
+        self, inputs: Mapping[Address, Tensor], activations: Mapping[Address, Tensor] | None = None
+    ) -> dict[Address, Tensor]:
+        """Random numbers that depend on the site and the input only through a hash of its position's tokens."""
+        result = {}
+        for i, (address, x) in enumerate(inputs.items()):
+            generator = torch.Generator().manual_seed(self.seed * 1000 + i)
+            shape = (*x.shape[:-1], self.n_components[address])
+            g = torch.rand(shape, generator=generator, dtype=torch.float64)
+            on = torch.rand(shape, generator=generator, dtype=torch.float64) < self.density
+            g = g * on
+            if address in self.silent_sites:
+                g.zero_()
+            for sequence in self.silent_sequences:
+                g[sequence % len(g)] = 0
+            result[address] = g.to(x)
+        return result
+
+
+@dataclass(frozen=True)
+class Case:
+    """One random model and batch."""
+
+    family: str = "llama"
+    n_blocks: int = 2
+    n_heads: int = 2
+    n_kv_heads: int = 1
+    activation: str = "silu"
+    qk_norm: bool = False
+    tied: bool = False
+    n_sequences: int = 2
+    length: int = 5
+    density: float = 0.3
+    seed: int = 0
+    dtype: torch.dtype = torch.float64
+
+    def build(self) -> tuple[RandomDecomposition, Tensor]:
+        config = TargetConfig.model_validate(
+            {
+                "family": self.family,
+                "n_blocks": self.n_blocks,
+                "d_model": 4 * self.n_heads,
+                "d_ff": 10,
+                "n_heads": self.n_heads,
+                "n_kv_heads": self.n_kv_heads,
+                "vocab_size": 11,
+                "context": 8,
+                "activation": self.activation,
+                "qk_norm": self.qk_norm,
+                "tied_embeddings": self.tied,
+                "norm_eps": 1e-5,
+            }
+        )
+        generator = torch.Generator().manual_seed(self.seed)
+        target = TargetModel(config)
+        counts = {
+            address: 2 + int(torch.randint(0, 8, (1,), generator=generator)) for address in target.topology.sites
+        }
+        decomposition = RandomDecomposition(target, counts, "mlp", (2,))
+        decomposition.density, decomposition.seed = self.density, self.seed
+        decomposition.to(self.dtype)
+        with torch.no_grad():
+            for name, parameter in decomposition.named_parameters():
+                scale = 1.0 if "embedding" in name else 0.5
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * scale
+                parameter.copy_(noise + 1 if name.endswith("norm.weight") else noise)
+        decomposition.requires_grad_(False)
+        tokens = torch.randint(0, config.vocab_size, (self.n_sequences, self.length), generator=generator)
+        return decomposition, tokens
+
+
+def engine_sums(decomposition: Decomposition, tokens: Tensor, **options: Any) -> AttributionSums:
+    engine = AttributionEngine(decomposition, **options)
+    sums = engine.new_sums()
+    engine.accumulate(sums, tokens)
+    return sums
+
+
+def blocks_of(decomposition: Decomposition, sums: AttributionSums) -> dict[Edges, Tensor]:
+    """The sums as blocks [n_targets, n_sources] named as in the definition."""
+    result: dict[Edges, Tensor] = {}
+    for point in sums.layouts:
+        Z = sums.arrays[f"signed/{point.name}"]
+        frozen = frozen_rows(decomposition, sums, point.name) if point.operation == "norm" else Z
+        for reader in point.readers:
+            V = (
+                decomposition.V(reader)
+                if reader.is_site
+                else decomposition.target.unembedding.weight.T
+            )
+            for block in point.blocks:
+                rows = slice(block.offset, block.offset + block.count)
+                edges = lambda metric: Edges(metric, reader, block.address, block.kind)  # noqa: B023, E731
+                result[edges("attr")] = (Z[rows] @ V).T
+                result[edges("attr_frozen")] = (frozen[rows] @ V).T
+                if f"abs/{reader}" in sums.arrays:
+                    result[edges("attr_abs")] = sums.arrays[f"abs/{reader}"][:, rows]
+    return result
+
+
+def frozen_rows(decomposition: Decomposition, sums: AttributionSums, name: str) -> Tensor:
+    """Frozen-norm Z [n_rows, d_in] of a norm's read point, from weights alone."""
+    point = next(p for p in sums.layouts if p.name == name)
+    norm, target = decomposition.target.norm_of(name), decomposition.target
+    weights, deltas = sums.arrays[f"frozen_weight/{name}"], iter(sums.arrays[f"frozen_delta/{name}"])
+    parts = []
+    for block in point.blocks:
+        if block.kind == "delta":
+            parts.append(next(deltas)[None])
+            continue
+        if block.kind == "component":
+            vectors = decomposition.U(block.address)
+        elif block.kind == "bias":
+            bias = decomposition.bias(block.address)
+            assert bias is not None
+            vectors = bias[None]
+        else:
+            table = target.token_embedding if block.kind == "embed" else target.position_embedding
+            assert table is not None
+            vectors = table.weight
+        vectors = vectors - vectors.mean(-1, keepdim=True) if norm.centred else vectors
+        rows = slice(block.offset, block.offset + block.count)
+        parts.append(vectors * norm.weight * weights[rows, None])
+    return torch.cat(parts)
+
+
+def worst_error(
+    found: Mapping[Edges, Tensor], expected: Mapping[Edges, Tensor]
+) -> tuple[float, Edges | None]:
+    """The largest error of any block, relative to the largest entry among the target's blocks."""
+    scale: dict[tuple[str, Address], float] = {}
+    for edges, value in expected.items():
+        key = (edges.metric, edges.target)
+        scale[key] = max(scale.get(key, 0.0), value.abs().max().item())
+    worst: tuple[float, Edges | None] = (0.0, None)
+    for edges, value in expected.items():
+        block = found[edges]
+        assert block.shape == value.shape, (edges, block.shape, value.shape)
+        error = (block - value).abs().max().item() / max(scale[edges.metric, edges.target], 1e-30)
+        if not error <= worst[0]:
+            worst = (error, edges)
+    return worst
+
+
+__all__ = ["Case", "attributions", "blocks_of", "engine_sums", "worst_error"]
