@@ -42,10 +42,24 @@ def read_documents(path: Path) -> list[Document]:
                 if line.strip():
                     record = json.loads(line)
                     documents.append(
-                        Document(str(record.get("title", f"line {number}")), str(record.get("source", "")), record["text"])
+                        Document(
+                            str(record.get("title", f"line {number}")),
+                            str(record.get("source", "")),
+                            record["text"],
+                        )
                     )
-    except (OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise CorpusError(f'{path}: line {len(documents) + 1} is not {{"title", "source", "text"}} ({error})') from error
+    except (
+        OSError,
+        EOFError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise CorpusError(
+            f'{path}: line {len(documents) + 1} is not {{"title", "source", "text"}} ({error})'
+        ) from error
     if not documents:
         raise CorpusError(f"{path} holds no documents")
     return documents
@@ -117,7 +131,9 @@ class TokenCorpus:
             "validation_every": self.validation_every,
             "sha256": self.sha256,
         }
-        (directory / "documents.json").write_text(json.dumps(description, ensure_ascii=False), encoding="utf-8")
+        (directory / "documents.json").write_text(
+            json.dumps(description, ensure_ascii=False), encoding="utf-8"
+        )
 
     @classmethod
     def load(cls, directory: Path) -> TokenCorpus:
@@ -134,7 +150,9 @@ class TokenCorpus:
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise CorpusError(f"{directory}: the tokenised text cannot be read ({error})") from error
         if corpus.sha256 != description.get("sha256"):
-            raise CorpusError(f"{directory}: the tokens do not match their checksum; restore or rebuild the corpus")
+            raise CorpusError(
+                f"{directory}: the tokens do not match their checksum; restore or rebuild the corpus"
+            )
         return corpus
 
 

@@ -1,0 +1,75 @@
+"""Durable files: what is written here survives a crash, and becomes visible by one rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+SUBRUN_PATTERN = re.compile(r"\d{8}-\d{6}", re.ASCII)
+_HASH_CHUNK = 1 << 20
+
+
+def canonical_json(value: object) -> bytes:
+    """The one spelling of a JSON value that checksums are taken of."""
+    return json.dumps(
+        value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    ).encode()
+
+
+def sha256_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+sync_directory = sync_file  # fsync of a directory makes renames inside it durable
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace ``path`` as a whole: after a crash it holds either the old bytes or the new ones."""
+    temporary = path.with_name(f".{path.name}.writing")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def subruns(folder: Path) -> list[str]:
+    """Names of the complete subruns in ``folder``, newest first."""
+    if not folder.is_dir():
+        return []
+    names = [
+        entry.name
+        for entry in folder.iterdir()
+        if SUBRUN_PATTERN.fullmatch(entry.name) and (entry / "manifest.json").is_file()
+    ]
+    return sorted(names, reverse=True)
+
+
+def publish(work: Path, folder: Path) -> str:
+    """Sync ``work`` and everything in it, then rename it to a new subrun of ``folder``; the name."""
+    for path in work.rglob("*"):
+        sync_file(path)
+    sync_directory(work)
+    moment = datetime.now(UTC)
+    while (folder / (name := moment.strftime("%Y%m%d-%H%M%S"))).exists():
+        moment += timedelta(seconds=1)
+    work.rename(folder / name)
+    sync_directory(folder)
+    return name

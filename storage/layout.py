@@ -1,0 +1,247 @@
+"""What a store contains: settings, rows of every read point, arrays and where their bytes lie.
+
+This is the manifest of an attribution store as pydantic models; docs/file-format.md explains it to
+those who write another reader. The words (read point, row block, reader) are those of
+``compute.attribution.sums``, which is not imported because it needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any, Literal, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from compute.address import Address, Key, parse_address
+
+FORMAT = "tributary-attributions"
+VERSION = 1
+GROUPS = 16
+RowKind = Literal["embed", "position", "component", "delta", "bias"]
+Operation = Literal["norm", "attention", "mlp"]
+Metric = Literal["attr", "attr_abs", "attr_frozen"]
+
+#: Statistics that exist a second time under ``abs_part/`` when attr_abs rests on a part of the tokens.
+ABS_PART = "abs_part/"
+#: Bytes of one block of totals, and of one bundle of group values: the units of reading and checking.
+_TOTAL_BYTES, _GROUP_BYTES = 1 << 16, 1 << 14
+_TILE, _GROUP_TILE = 64, 16
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _SumsRowBlock(Protocol):
+    address: Address
+    kind: RowKind
+    offset: int
+    count: int
+
+
+class _SumsReadPoint(Protocol):
+    name: str
+    operation: Operation
+    d_in: int
+    readers: tuple[Address, ...]
+    blocks: tuple[_SumsRowBlock, ...]
+
+
+class RowBlock(_Model):
+    """Consecutive rows of a read point: all components of a site, its delta, all tokens …"""
+
+    address: str
+    kind: RowKind
+    offset: int = Field(ge=0)
+    count: int = Field(ge=1)
+
+    @cached_property
+    def parsed(self) -> Address:
+        return parse_address(self.address)
+
+    def key(self, row: int) -> Key:
+        """The source that ``row`` (counted from the start of the read point) stands for."""
+        if self.kind == "delta" or self.kind == "bias":
+            return Key(self.parsed, self.kind)
+        return Key(self.parsed, row - self.offset)
+
+
+class ReadPoint(_Model):
+    """A vector that the ``readers`` (targets) read, and the rows (sources) that flow into it."""
+
+    name: str
+    operation: Operation
+    d_in: int = Field(ge=1)
+    readers: tuple[str, ...]
+    blocks: tuple[RowBlock, ...]
+
+    @property
+    def n_rows(self) -> int:
+        return sum(block.count for block in self.blocks)
+
+    @property
+    def scale_free(self) -> bool:
+        """Whether embeddings are the only source of a norm: their attributions cancel up to eps."""
+        return self.operation == "norm" and all(block.kind == "embed" for block in self.blocks)
+
+    def block_of(self, address: Address, kind: RowKind) -> RowBlock | None:
+        return next((b for b in self.blocks if b.kind == kind and b.parsed == address), None)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        offset = 0
+        for block in self.blocks:
+            if block.offset != offset:
+                raise ValueError(f"the rows of {self.name} have a gap at {offset}")
+            offset += block.count
+        return self
+
+
+class TensorCheck(_Model):
+    """A tensor of the model that queries multiply with, and its CRC-32."""
+
+    shape: tuple[int, ...]
+    crc32: int
+
+
+class Settings(_Model):
+    """Everything that decides what the numbers mean. Stores add only where all of it is equal."""
+
+    delta: Literal["node", "off"]
+    ci_weighted: bool
+    metrics: tuple[Literal["attr", "attr_abs"], ...]
+    #: ``none``, ``all`` or ``top:N``.
+    output_abs: str = "none"
+    abs_targets: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    n_groups: int = Field(default=GROUPS, ge=2, le=4096)
+    layouts: tuple[ReadPoint, ...]
+    #: Whether norms remove the mean (LayerNorm).
+    centred_norm: bool
+    model_sha256: str
+    corpus_sha256: str
+    #: What else decides the numbers: batches, share of tokens with attr_abs, number type …
+    options: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def of_sums(
+        cls,
+        layouts: Iterable[_SumsReadPoint],
+        abs_targets: Mapping[Address, Iterable[int]],
+        **rest: Any,
+    ) -> Self:
+        """Settings from the layouts of ``compute.attribution.sums`` and the fields given by name."""
+        points = tuple(
+            ReadPoint(
+                name=point.name,
+                operation=point.operation,
+                d_in=point.d_in,
+                readers=tuple(str(reader) for reader in point.readers),
+                blocks=tuple(
+                    RowBlock(address=str(b.address), kind=b.kind, offset=b.offset, count=b.count)
+                    for b in point.blocks
+                ),
+            )
+            for point in layouts
+        )
+        targets = {str(address): tuple(int(i) for i in indices) for address, indices in abs_targets.items()}
+        return cls(layouts=points, abs_targets=targets, **rest)
+
+
+class BlockPlan(_Model):
+    """Where one plane of an array lies: a grid of equally large blocks, in row-major order."""
+
+    offset: int = Field(ge=0)
+    rows: int = Field(ge=1)
+    columns: int = Field(ge=1)
+
+
+class ArrayPlan(_Model):
+    """One array: shape [rows, columns] (statistics: one row), and its blocks in the two files."""
+
+    name: str
+    shape: tuple[int, int]
+    dtype: Literal["<f4", "<f8"]
+    total: BlockPlan
+    groups: BlockPlan
+
+
+class Manifest(_Model):
+    format: Literal["tributary-attributions"] = FORMAT
+    version: Literal[1] = VERSION
+    encoding: Literal["full", "compact"] = "full"
+    store_id: str = Field(pattern=r"^[0-9a-f]{32}$")
+    created: str
+    tokens: int = Field(ge=0)
+    abs_tokens: int = Field(ge=0)
+    method: str
+    method_reason: str
+    settings: Settings
+    provenance: dict[str, str]
+    model_tensors: dict[str, TensorCheck]
+    arrays: tuple[ArrayPlan, ...]
+    sizes: dict[str, int]
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _power(n: int) -> int:
+    """The largest power of two ≤ n (at least 1): blocks of the two files then nest."""
+    return 1 << (max(n, 1).bit_length() - 1)
+
+
+def block_shape(name: str, shape: tuple[int, int], itemsize: int) -> tuple[int, int]:
+    """Block of the totals: tiles for ``abs/``, whole rows for signed sums, long runs for statistics."""
+    return _block(name, shape, _TILE, _TOTAL_BYTES // itemsize)
+
+
+def group_block_shape(name: str, shape: tuple[int, int], itemsize: int, n_groups: int) -> tuple[int, int]:
+    """Bundle of all groups' values: small, because only the strongest entries are looked up in it."""
+    return _block(name, shape, _GROUP_TILE, _GROUP_BYTES // (n_groups * itemsize))
+
+
+def _block(name: str, shape: tuple[int, int], tile: int, elements: int) -> tuple[int, int]:
+    rows, columns = max(shape[0], 1), max(shape[1], 1)
+    if name.startswith("abs/"):
+        return min(rows, tile), min(columns, tile)
+    if rows == 1:
+        return 1, min(columns, _power(elements))
+    return min(rows, _power(elements // columns)), columns
+
+
+def plan_arrays(
+    shapes: Mapping[str, tuple[int, ...]], n_groups: int
+) -> tuple[tuple[ArrayPlan, ...], dict[str, int]]:
+    """Plans for arrays of these shapes, in sorted order, and the sizes of the two files in bytes.
+
+    Arrays of two dimensions are float32, statistics (one dimension) float64. Each block is followed
+    by an eight-byte word that holds its CRC-32.
+    """
+    plans: list[ArrayPlan] = []
+    totals = groups = 0
+    for name in sorted(shapes):
+        raw = shapes[name]
+        shape = (1, raw[0]) if len(raw) == 1 else (raw[0], raw[1])
+        dtype: Literal["<f4", "<f8"] = "<f8" if len(raw) == 1 else "<f4"
+        size = 8 if dtype == "<f8" else 4
+        r, c = block_shape(name, shape, size)
+        gr, gc = group_block_shape(name, shape, size, n_groups)
+        plans.append(
+            ArrayPlan(
+                name=name,
+                shape=shape,
+                dtype=dtype,
+                total=BlockPlan(offset=totals, rows=r, columns=c),
+                groups=BlockPlan(offset=groups, rows=gr, columns=gc),
+            )
+        )
+        totals += _ceil(shape[0], r) * _ceil(shape[1], c) * record_size(r * c * size)
+        groups += _ceil(shape[0], gr) * _ceil(shape[1], gc) * record_size(n_groups * gr * gc * size)
+    return tuple(plans), {"totals.bin": totals, "groups.bin": groups}
+
+
+def record_size(payload: int) -> int:
+    """Bytes of a block on disk: the payload, padded to eight, and the checksum word."""
+    return _ceil(payload, 8) * 8 + 8

@@ -1,0 +1,89 @@
+"""The model's side of a query: what stored rows are multiplied with.
+
+Signed sums are kept in the space of a read point, so an attribution is the product of a stored row
+and the target's read direction: V_t of a component, W_U[v] of an output token. A frozen-norm row is
+Γ Ũ_s · w_s, with Ũ_s the source's write direction (mean removed under LayerNorm), Γ the norm's scale
+and w_s a stored number; only w_s depends on the text.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compute.address import OUTPUT, Address
+from storage.errors import RunError
+from storage.layout import ReadPoint, RowBlock, TensorCheck
+from storage.model_tensors import ModelTensors
+
+
+class Operands:
+    """Read directions of targets and write directions of sources; every tensor is checked once."""
+
+    def __init__(self, tensors: ModelTensors, checks: dict[str, TensorCheck], *, centred_norm: bool) -> None:
+        self._tensors = tensors
+        self._checks = checks
+        self._centred = centred_norm
+
+    def _tensor(self, name: str) -> np.ndarray:
+        check = self._checks.get(name)
+        if check is None:
+            raise RunError(
+                f"{self._tensors.path}: {name} is not among the tensors the attributions were made with"
+            )
+        return self._tensors.checked(name, check.crc32)
+
+    @property
+    def _unembedding(self) -> np.ndarray:
+        untied = "target.unembedding.weight"
+        return self._tensor(untied if untied in self._checks else "target.token_embedding.weight")
+
+    def n_targets(self, reader: Address) -> int:
+        """How many components a site has, or tokens the vocabulary, without reading anything."""
+        if reader == OUTPUT:
+            return self._checks["target.token_embedding.weight"].shape[0]
+        return self._checks[f"components.{reader}.V"].shape[1]
+
+    def read_direction(self, reader: Address, index: int) -> np.ndarray:
+        """V_t, or the unembedding of a token: [d_in], float64."""
+        if reader == OUTPUT:
+            return self._unembedding[index].astype(np.float64)
+        return self._tensor(f"components.{reader}.V")[:, index].astype(np.float64)
+
+    def project(self, reader: Address, row: np.ndarray) -> np.ndarray:
+        """``row`` [d_in] times all read directions of a reader: [n_targets]."""
+        row = row.astype(np.float32)
+        if reader == OUTPUT:
+            return self._unembedding @ row
+        return row @ self._tensor(f"components.{reader}.V")
+
+    def _scale(self, point: ReadPoint) -> np.ndarray:
+        if point.name == "output":
+            return self._tensor("target.final_norm.weight").astype(np.float64)
+        block, part, _ = point.name.split(".")
+        return self._tensor(f"target.blocks.{block}.{part}_norm.weight").astype(np.float64)
+
+    def _written(self, block: RowBlock) -> np.ndarray:
+        """Write directions of a block's rows, [count, d]: what each adds to the residual stream."""
+        if block.kind == "embed":
+            return self._tensor("target.token_embedding.weight")
+        if block.kind == "position":
+            return self._tensor("target.position_embedding.weight")
+        if block.kind == "bias":
+            address = block.parsed
+            part = "attn" if address.kind.startswith("attn") else "mlp"
+            return self._tensor(f"target.blocks.{address.block}.{part}.{address.projection}.bias")[None]
+        return self._tensor(f"components.{block.address}.U")
+
+    def frozen_projection(self, point: ReadPoint, block: RowBlock, direction: np.ndarray) -> np.ndarray:
+        """(Γ Ũ_s) · direction for every row s of a block, [count]."""
+        scaled = self._scale(point) * direction
+        if self._centred:  # (u − mean u)·x = u·(x − mean x)
+            scaled = scaled - scaled.mean()
+        return self._written(block) @ scaled.astype(np.float32)
+
+    def frozen_row(self, point: ReadPoint, block: RowBlock, row: int) -> np.ndarray:
+        """Γ Ũ_s of one row (counted from the start of the read point), [d_in] float64."""
+        written = self._written(block)[row - block.offset].astype(np.float64)
+        if self._centred:
+            written = written - written.mean()
+        return self._scale(point) * written

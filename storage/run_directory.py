@@ -1,0 +1,298 @@
+"""Run directories: finding, opening, describing and writing them (docs/file-format.md).
+
+A run is one decomposed model and everything computed from it. Names that come from a user are only
+ever compared with the names of the runs that exist; they never become part of a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors.numpy import save
+from tokenizers import Tokenizer
+
+from compute.address import Address, AddressError, parse_address
+from storage.attributions import AttributionStore
+from storage.errors import RunError
+from storage.files import sha256_file, subruns, sync_directory, sync_file, write_durably
+from storage.model_tensors import ModelTensors
+from storage.statistics import Statistics
+
+if TYPE_CHECKING:
+    from storage.corpus import TokenCorpus
+
+FORMAT = "tributary-run"
+VERSION = 1
+DEMO_NAME = "demo"
+#: The bundled run, beside the packages in a checkout.
+DEMO_RUN = Path(__file__).resolve().parent.parent / "demo" / "run"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunSite(_Model):
+    """One decomposed weight matrix; V is [d_in, C], U is [C, d_out]."""
+
+    address: str
+    module_path: str
+    d_in: int = Field(ge=1)
+    d_out: int = Field(ge=1)
+    n_components: int = Field(ge=1)
+
+    @property
+    def parsed(self) -> Address:
+        return parse_address(self.address)
+
+
+class RunImportance(_Model):
+    kind: Literal["mlp", "vector_mlp", "shared_mlp"]
+    hidden: tuple[int, ...]
+
+
+class RunInfo(_Model):
+    """The content of ``run.json``. ``target`` is a ``compute.targets.config.TargetConfig`` as a dict."""
+
+    format: Literal["tributary-run"] = FORMAT
+    version: Literal[1] = VERSION
+    name: str
+    title: str
+    description: str
+    licence: str
+    created: str
+    provenance: dict[str, str]
+    target: dict[str, Any]
+    importance: RunImportance
+    sites: tuple[RunSite, ...]
+    tokenizer: Literal["tokenizer.json"] = "tokenizer.json"
+    #: SHA-256 of the files named; filled in by :func:`write_run`.
+    files: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def n_components(self) -> int:
+        return sum(site.n_components for site in self.sites)
+
+
+class RunDirectory:
+    """A run that exists. Opening reads ``run.json`` and the header of the model file, nothing else."""
+
+    def __init__(self, path: Path, info: RunInfo) -> None:
+        self.path = path
+        self.info = info
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """Raises :class:`RunError` where ``path`` is not a run of a version we read."""
+        file = path / "run.json"
+        try:
+            content = file.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(
+                f"{path} is not a run: it has no run.json", "tributary runs lists what there is"
+            ) from None
+        except OSError as error:
+            raise RunError(f"{file} cannot be read ({error.strerror})") from error
+        try:
+            described = json.loads(content)
+            if (
+                isinstance(described, dict)
+                and described.get("format") == FORMAT
+                and described.get("version") != VERSION
+            ):
+                raise RunError(
+                    f"{file} is of format version {described.get('version')}; this program reads version {VERSION}",
+                    "update Tributary",
+                )
+            info = RunInfo.model_validate_json(content)
+            for site in info.sites:
+                if not site.parsed.is_site:
+                    raise AddressError(f"{site.address} is not a site")
+        except (ValidationError, AddressError, ValueError, RecursionError) as error:
+            what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise RunError(f"{file} is damaged: {what}", "restore the file from a copy of the run") from error
+        return cls(path, info)
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @cached_property
+    def _model(self) -> ModelTensors:
+        tensors = ModelTensors(self.path / "model.safetensors")
+        for site in self.info.sites:
+            for letter, shape in (
+                ("V", (site.d_in, site.n_components)),
+                ("U", (site.n_components, site.d_out)),
+            ):
+                name = f"components.{site.address}.{letter}"
+                if tensors.shape(name) != shape:
+                    raise RunError(
+                        f"{tensors.path}: {name} is {list(tensors.shape(name))}, run.json says {list(shape)}",
+                        "restore the file from a copy of the run",
+                    )
+        return tensors
+
+    def model_tensors(self) -> ModelTensors:
+        """Tensors by name as memory-mapped arrays; nothing is read before it is touched."""
+        return self._model
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        file = self.path / self.info.tokenizer
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise RunError(
+                f"{file} cannot be read ({error.strerror})", "restore it from a copy of the run"
+            ) from error
+        if hashlib.sha256(content).hexdigest() != self.info.files.get(self.info.tokenizer):
+            raise RunError(
+                f"{file} does not match its checksum in run.json", "restore it from a copy of the run"
+            )
+        try:
+            return Tokenizer.from_buffer(content)
+        except Exception as error:  # the library raises bare Exception
+            raise RunError(f"{file} is not a tokenizer ({error})") from error
+
+    def tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
+    def corpus(self) -> TokenCorpus:
+        """The tokenised text; raises :class:`storage.corpus.CorpusError`."""
+        from storage.corpus import TokenCorpus  # it needs torch; a server that only answers queries does not
+
+        return TokenCorpus.load(self.path / "corpus")
+
+    def attribution_subruns(self) -> list[str]:
+        """Complete subruns, newest first."""
+        return subruns(self.path / "attributions")
+
+    def attributions(self, subrun: str | None = None) -> AttributionStore:
+        """The store of a subrun (default: the newest). Opening reads its manifest only."""
+        name = self._subrun("attributions", subrun, "tributary attribute")
+        return AttributionStore.open(
+            self.path / "attributions" / name,
+            self.model_tensors(),
+            self.info.files.get("model.safetensors", ""),
+        )
+
+    def statistics_subruns(self) -> list[str]:
+        return subruns(self.path / "statistics")
+
+    def statistics(self, subrun: str | None = None) -> Statistics:
+        name = self._subrun("statistics", subrun, "tributary evaluate")
+        return Statistics.load(self.path / "statistics" / name)
+
+    def _subrun(self, folder: str, subrun: str | None, command: str) -> str:
+        names = subruns(self.path / folder)
+        if not names:
+            raise RunError(f"the run {self.name} has no {folder} yet", f"run: {command} {self.name}")
+        if subrun is None:
+            return names[0]
+        if subrun not in names:
+            raise RunError(
+                f"the run {self.name} has no {folder} called {subrun[:40]!r}", f"there are {', '.join(names)}"
+            )
+        return names[names.index(subrun)]
+
+    def evaluation(self) -> dict[str, Any] | None:
+        """The content of ``evaluation.json``, or None where the run was not evaluated."""
+        file = self.path / "evaluation.json"
+        if not file.is_file():
+            return None
+        try:
+            content = json.loads(file.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{file} is damaged ({error})", f"run: tributary evaluate {self.name}") from error
+        if not isinstance(content, dict):
+            raise RunError(f"{file} is not an evaluation", f"run: tributary evaluate {self.name}")
+        return cast("dict[str, Any]", content)
+
+    def verify_files(self) -> list[str]:
+        """Compare every file that run.json names with its checksum; raises :class:`RunError`."""
+        for name, expected in self.info.files.items():
+            if name not in ("model.safetensors", "tokenizer.json"):
+                raise RunError(f"{self.path / 'run.json'} names an unexpected file {name[:80]!r}")
+            file = self.path / name
+            if not file.is_file():
+                raise RunError(f"{file} is missing", "restore it from a copy of the run")
+            if sha256_file(file) != expected:
+                raise RunError(
+                    f"{file} does not match its checksum in run.json", "restore it from a copy of the run"
+                )
+        return list(self.info.files)
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """Directories inside ``folder`` that hold a run.json, by name."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        entry
+        for entry in folder.iterdir()
+        if not entry.name.startswith(".") and (entry / "run.json").is_file()
+    )
+
+
+def known_runs(runs_folder: Path) -> dict[str, Path]:
+    """Names that a user may give → run directories: those in the folder, and the bundled ``demo``."""
+    runs = {path.name: path for path in find_runs(runs_folder)}
+    if (DEMO_RUN / "run.json").is_file():
+        runs[DEMO_NAME] = DEMO_RUN
+    return runs
+
+
+def resolve_run(name_or_path: str | Path, runs_folder: Path, *, allow_path: bool = True) -> RunDirectory:
+    """A command's RUN argument: a name in the runs folder, ``demo``, or a path to a run directory.
+
+    The service passes ``allow_path=False``. Raises :class:`RunError`.
+    """
+    runs = known_runs(runs_folder)
+    if str(name_or_path) in runs:
+        return RunDirectory.open(runs[str(name_or_path)])
+    if allow_path and (Path(name_or_path) / "run.json").is_file():
+        return RunDirectory.open(Path(name_or_path))
+    there = f"there are {', '.join(runs)}" if runs else f"there are none in {runs_folder}"
+    raise RunError(f"there is no run called {str(name_or_path)[:80]!r}", there)
+
+
+def write_run(
+    path: Path,
+    info: RunInfo,
+    tensors: Mapping[str, np.ndarray],
+    tokenizer: Tokenizer,
+    corpus: TokenCorpus | None,
+) -> RunDirectory:
+    """Write a run directory as a whole: it appears under ``path`` by one rename.
+
+    ``tensors`` are named as by ``Decomposition.export_tensors``. An existing run at ``path`` is not
+    replaced. Raises :class:`RunError` if there is something at ``path`` already.
+    """
+    if path.exists():
+        raise RunError(f"{path} exists already", "choose another name, or remove it first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.with_name(f".{path.name}.writing")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    write_durably(work / "model.safetensors", save(arrays, {"format": "tributary"}))
+    write_durably(work / info.tokenizer, tokenizer.to_str().encode())
+    if corpus is not None:
+        corpus.save(work / "corpus")
+    files = {name: sha256_file(work / name) for name in ("model.safetensors", info.tokenizer)}
+    complete = info.model_copy(update={"files": files})
+    write_durably(work / "run.json", (complete.model_dump_json(indent=2) + "\n").encode())
+    for file in work.rglob("*"):
+        sync_file(file)
+    work.rename(path)
+    sync_directory(path.parent)
+    return RunDirectory.open(path)
