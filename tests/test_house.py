@@ -10,12 +10,14 @@ import tomllib
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("demo/*.md")])
@@ -149,7 +151,7 @@ def test_storage_knows_only_addresses_of_compute_and_nothing_of_the_service() ->
 def test_pipelines_know_nothing_of_the_service() -> None:
     # The wire models are shared: what a pipeline writes is what the service sends.
     forbidden = ("backend", "fastapi", "starlette", "uvicorn")
-    assert _offenders("backend/pipelines", forbidden, allowed=("backend.pipelines", "backend.schemas")) == []
+    assert _offenders("backend/pipelines", forbidden, allowed=("backend.pipelines", "backend.schemas", "backend.version")) == []
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -236,3 +238,23 @@ def test_one_version_everywhere() -> None:
     for name in ("package.json", "package-lock.json"):
         page = json.loads((ROOT / "frontend" / name).read_text(encoding="utf-8"))
         assert page["version"] == PROJECT["version"]
+
+
+# ---- settings -----------------------------------------------------------------------------------
+
+
+def _fields(model: type[BaseModel]) -> Iterator[str]:
+    """Names of all fields of a settings file, those of nested models included."""
+    for name, field in model.model_fields.items():
+        yield name
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from _fields(part)
+
+
+def test_the_guide_describes_every_setting() -> None:
+    from backend.pipelines.decompose import DecomposeConfig
+    from backend.pipelines.train_target import TrainTargetConfig
+
+    described = set(re.findall(r"\w+", " ".join(_code(ROOT / "docs" / "guide.md"))))
+    assert {*_fields(TrainTargetConfig), *_fields(DecomposeConfig)} - described == set()
