@@ -45,7 +45,9 @@ def generator_at(seed: int, step: int, stream: int = 0) -> torch.Generator:
     return generator
 
 
-def sample_windows(tokens: torch.Tensor, batch_size: int, length: int, generator: torch.Generator) -> torch.Tensor:
+def sample_windows(
+    tokens: torch.Tensor, batch_size: int, length: int, generator: torch.Generator
+) -> torch.Tensor:
     """``batch_size`` windows of ``length`` + 1 consecutive tokens [batch_size, length + 1], int64."""
     if len(tokens) <= length:
         raise ValueError(f"the text has {len(tokens)} tokens, fewer than one window of {length + 1}")

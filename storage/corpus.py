@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from storage.errors import StorageError
+
 END_OF_TEXT = "<|endoftext|>"
 
 
-class CorpusError(ValueError):
+class CorpusError(StorageError):
     """A text or token file that is missing, damaged or not what it should be."""
 
 
@@ -34,10 +36,10 @@ def read_documents(path: Path) -> list[Document]:
     """Read a ``.jsonl`` or ``.jsonl.gz`` file with one ``{"title", "source", "text"}`` a line."""
     if not path.is_file():
         raise CorpusError(f"there is no text file at {path}")
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+    opener = gzip.open if path.suffix == ".gz" else open
     documents: list[Document] = []
     try:
-        with opened as lines:
+        with opener(path, "rt", encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     record = json.loads(line)
@@ -48,15 +50,7 @@ def read_documents(path: Path) -> list[Document]:
                             record["text"],
                         )
                     )
-    except (
-        OSError,
-        EOFError,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorpusError(
             f'{path}: line {len(documents) + 1} is not {{"title", "source", "text"}} ({error})'
         ) from error

@@ -7,7 +7,7 @@ those who write another reader. The words (read point, row block, reader) are th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, Protocol, Self
 
@@ -34,18 +34,27 @@ class _Model(BaseModel):
 
 
 class _SumsRowBlock(Protocol):
-    address: Address
-    kind: RowKind
-    offset: int
-    count: int
+    @property
+    def address(self) -> Address: ...
+    @property
+    def kind(self) -> RowKind: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def count(self) -> int: ...
 
 
 class _SumsReadPoint(Protocol):
-    name: str
-    operation: Operation
-    d_in: int
-    readers: tuple[Address, ...]
-    blocks: tuple[_SumsRowBlock, ...]
+    @property
+    def name(self) -> str: ...
+    @property
+    def operation(self) -> Operation: ...
+    @property
+    def d_in(self) -> int: ...
+    @property
+    def readers(self) -> tuple[Address, ...]: ...
+    @property
+    def blocks(self) -> Sequence[_SumsRowBlock]: ...
 
 
 class RowBlock(_Model):

@@ -98,5 +98,7 @@ class DecompositionConfig(_Config):
     def _sequences_fill_the_batch(self) -> Self:
         used = sum(term.sequences for term in self.reconstruction)
         if used != self.batch_size:
-            raise ValueError(f"the reconstruction terms use {used} sequences, but batch_size is {self.batch_size}")
+            raise ValueError(
+                f"the reconstruction terms use {used} sequences, but batch_size is {self.batch_size}"
+            )
         return self

@@ -56,7 +56,9 @@ def evaluate(
     blocks = sorted({a.block for a in decomposition.addresses if a.block is not None})
     sums: dict[str, float] = {}
     divergences: dict[str, float] = {}
-    counts = {a: torch.zeros(len(THRESHOLDS), device=decomposition.V(a).device) for a in decomposition.addresses}
+    counts = {
+        a: torch.zeros(len(THRESHOLDS), device=decomposition.V(a).device) for a in decomposition.addresses
+    }
     largest = {a: torch.zeros_like(decomposition.U(a)[:, 0]) for a in decomposition.addresses}
     log_unigram = unigram.float().log()
     tokens, unigram_sum = 0, 0.0

@@ -15,6 +15,7 @@ kind           input                           network
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -44,11 +45,11 @@ class ImportanceFunction(nn.Module):
         self.register_buffer("scale", torch.ones(width))
         if kind == "shared_mlp":
             sizes = [d_in, *hidden, n_components]
-            shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+            shapes = list(pairwise(sizes))
             lead: tuple[int, ...] = ()
         else:
             sizes = [1 if kind == "mlp" else d_in, *hidden, 1]
-            shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+            shapes = list(pairwise(sizes))
             lead = (n_components,)
         self.weights = nn.ParameterList(nn.Parameter(torch.empty(*lead, i, o)) for i, o in shapes)
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(*lead, o)) for _, o in shapes)
@@ -82,9 +83,13 @@ class ImportanceFunction(nn.Module):
         else:
             hidden = ((x - self.mean) * self.scale).unsqueeze(-2)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            hidden = torch.einsum("...ci,cio->...co", F.gelu(hidden), weight) + bias if layer else (
-                torch.einsum("...i,cio->...co", hidden.squeeze(-2), weight) + bias
-                if self.kind == "vector_mlp"
-                else hidden * weight.squeeze(-2) + bias
+            hidden = (
+                torch.einsum("...ci,cio->...co", F.gelu(hidden), weight) + bias
+                if layer
+                else (
+                    torch.einsum("...i,cio->...co", hidden.squeeze(-2), weight) + bias
+                    if self.kind == "vector_mlp"
+                    else hidden * weight.squeeze(-2) + bias
+                )
             )
         return hidden.squeeze(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from compute.decomposition.model import Decomposition
 from compute.schedule import generator_at
@@ -23,17 +24,26 @@ def initialise_components(decomposition: Decomposition, kind: str, seed: int) ->
         d_in, d_out = weight.shape
         count = decomposition.n_components[address]
         if kind == "random":
-            v = torch.randn(d_in, count, generator=generator) / d_in**0.5
-            u = torch.randn(count, d_out, generator=generator) / count**0.5
+            v: Tensor = torch.randn(d_in, count, generator=generator) / d_in**0.5
+            u: Tensor = torch.randn(count, d_out, generator=generator) / count**0.5
         else:
             if count >= d_in:
-                v = torch.linalg.qr(torch.randn(count, d_in, generator=generator))[0].T
+                v = _orthonormal(count, d_in, generator).T
                 u = v.T @ weight
             else:
-                u = torch.linalg.qr(torch.randn(max(count, d_out), min(count, d_out), generator=generator))[0]
-                u = u if count >= d_out else u.T
+                u = (
+                    _orthonormal(count, d_out, generator)
+                    if count >= d_out
+                    else _orthonormal(d_out, count, generator).T
+                )
                 v = weight @ u.T
             balance = ((u.norm(dim=1) + 1e-6) / (v.norm(dim=0) + 1e-6)).sqrt()
             v, u = v * balance, u / balance[:, None]
         decomposition.V(address).copy_(v)
         decomposition.U(address).copy_(u)
+
+
+def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    """A random matrix [rows ≥ columns] with orthonormal columns."""
+    q: Tensor = torch.linalg.qr(torch.randn(rows, columns, generator=generator))[0]
+    return q

@@ -23,7 +23,8 @@ from compute.decomposition.sigmoids import SLOPE
 
 def faithfulness(decomposition: Decomposition) -> Tensor:
     """‖W − Σ U_c V_cᵀ‖² summed over sites, per weight entry."""
-    squared, entries = [], 0
+    squared: list[Tensor] = []
+    entries = 0
     for address in decomposition.addresses:
         delta = decomposition.delta(address)
         squared.append(delta.square().sum())
@@ -64,7 +65,10 @@ class MaskDraw:
 
 
 def draw_masks(
-    decomposition: Decomposition, terms: tuple[ReconstructionTerm, ...], length: int, generator: torch.Generator
+    decomposition: Decomposition,
+    terms: tuple[ReconstructionTerm, ...],
+    length: int,
+    generator: torch.Generator,
 ) -> MaskDraw:
     """Noise, delta masks and routing for the batch whose sequences the terms share, in order."""
     addresses = decomposition.addresses
@@ -111,7 +115,9 @@ def _routing(
         site = torch.arange(n, device=chosen.device).view(n, 1, 1, 1)
         return (site == (chosen * n).floor()).float()
     blocks = sorted({address.block for address in addresses if address.block is not None})
-    place = torch.tensor([blocks.index(a.block) for a in addresses if a.block is not None], device=chosen.device)
+    place = torch.tensor(
+        [blocks.index(a.block) for a in addresses if a.block is not None], device=chosen.device
+    )
     return (place.view(n, 1, 1, 1) == (chosen * len(blocks)).floor()).float()
 
 

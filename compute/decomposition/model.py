@@ -132,16 +132,17 @@ class Decomposition(nn.Module):
             mask = None if masks is None else masks.get(address)
             delta_mask = None if delta_masks is None else delta_masks.get(address)
             route = None if routing is None else routing[address]
-            bias = 0.0 if linear.bias is None else linear.bias
+            bias = self.bias(address)
+            shift = 0.0 if bias is None else bias
             if delta_mask is None and route is None:
-                return (a if mask is None else a * mask) @ self.U(address) + bias
+                return (a if mask is None else a * mask) @ self.U(address) + shift
             # y = (a∘m) U + δ (x Wᵀ − a U) = δ x Wᵀ + (a∘(m − δ)) U: Δ is never formed.
             full = x @ linear.weight.T
             on = torch.ones_like(a[..., :1]) if mask is None else mask
             d = torch.zeros_like(a[..., :1]) if delta_mask is None else delta_mask
             if route is None:
-                return full * d + (a * (on - d)) @ self.U(address) + bias
-            return full * (d * route + 1 - route) + (a * ((on - d) * route)) @ self.U(address) + bias
+                return full * d + (a * (on - d)) @ self.U(address) + shift
+            return full * (d * route + 1 - route) + (a * ((on - d) * route)) @ self.U(address) + shift
 
         return site
 
@@ -162,7 +163,9 @@ class Decomposition(nn.Module):
             if name not in tensors:
                 raise ValueError(f"the model file has no tensor {name}")
             if tensors[name].shape != value.shape:
-                raise ValueError(f"{name} has shape {list(tensors[name].shape)}, expected {list(value.shape)}")
+                raise ValueError(
+                    f"{name} has shape {list(tensors[name].shape)}, expected {list(value.shape)}"
+                )
         surplus = sorted(set(tensors) - set(expected))
         if surplus:
             raise ValueError(f"the model file has tensors that do not belong here: {', '.join(surplus[:3])}")

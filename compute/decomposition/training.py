@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compute.address import Address
 from compute.decomposition.config import DecompositionConfig
 from compute.decomposition.initialisation import initialise_components
 from compute.decomposition.losses import (
@@ -47,7 +48,7 @@ class DecompositionTrainer:
         self.config = config
         self.tokens = tokens
         self.device = torch.device(device)
-        counts = {}
+        counts: dict[Address, int] = {}
         for address in target.topology.sites:
             if address.projection not in config.components:
                 raise ValueError(f"[components] has no number for {address.projection}")
@@ -106,14 +107,17 @@ class DecompositionTrainer:
         for group, rate in zip(self.optimiser.param_groups, rates, strict=True):
             group["lr"] = rate.at(self.step, config.steps)
         generator = generator_at(config.seed, self.step)
-        tokens = sample_windows(self.tokens, config.batch_size, config.length, generator)[:, :-1].to(self.device)
+        tokens = sample_windows(self.tokens, config.batch_size, config.length, generator)[:, :-1].to(
+            self.device
+        )
         draw = draw_masks(decomposition, config.reconstruction, config.length, generator)
         minimality = config.importance_minimality
         p = minimality.p_at(self.step, config.steps)
 
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=config.autocast_bf16):
             target_logits, inputs = decomposition.clean_pass(tokens)
-            masks, powered = {}, {}
+            masks: dict[Address, Tensor] = {}
+            powered: dict[Address, Tensor] = {}
             exponent = torch.tensor(p, device=self.device)
             for address, x in inputs.items():
                 function = decomposition.importance_function(address)
@@ -126,7 +130,8 @@ class DecompositionTrainer:
                 tokens, site=decomposition.site_function(masks, draw.delta_masks, draw.routing)
             )
         divergence = kl_per_sequence(target_logits, logits)
-        by_term = [d.mean() for d in divergence.split([t.sequences for t in config.reconstruction])]
+        parts = torch.split(divergence, [term.sequences for term in config.reconstruction])
+        by_term: list[Tensor] = [part.mean() for part in parts]
         reconstruction = torch.stack(
             [term.coefficient * kl for term, kl in zip(config.reconstruction, by_term, strict=True)]
         ).sum()

@@ -176,6 +176,9 @@ class TargetModel(nn.Module):
         assert isinstance(module, nn.Linear)
         return module
 
+    def _plain_site(self, address: Address, x: Tensor) -> Tensor:
+        return self._linear[address](x)
+
     def norm_of(self, read_point: str) -> Norm:
         """The norm that feeds a read point whose operation is ``norm``."""
         if read_point == "output":
@@ -190,7 +193,12 @@ class TargetModel(nn.Module):
         if not self.config.rotary:
             return None
         cached = self._rotary
-        if cached is None or len(cached[0]) < length or cached[0].dtype != like.dtype or cached[0].device != like.device:
+        if (
+            cached is None
+            or len(cached[0]) < length
+            or cached[0].dtype != like.dtype
+            or cached[0].device != like.device
+        ):
             size = max(length, self.config.context)
             cached = rotary_tables(size, self.config.d_head, self.config.rope_theta, like=like)
             self._rotary = cached
@@ -213,7 +221,7 @@ class TargetModel(nn.Module):
         a gradient. ``trace`` is filled with the inside of the pass. ``freeze_norms`` takes every
         norm's scale as a constant of the gradient.
         """
-        apply_site = site if site is not None else lambda address, x: self._linear[address](x)
+        apply_site = self._plain_site if site is None else site
         plain = trace is None and not freeze_norms
         length = tokens.shape[-1]
         if length > self.config.context and not self.config.rotary:
@@ -222,7 +230,9 @@ class TargetModel(nn.Module):
         residual = embedded
         positions = None
         if self.position_embedding is not None:
-            positions = self.position_embedding.weight[:length] if position_embedding is None else position_embedding
+            positions = (
+                self.position_embedding.weight[:length] if position_embedding is None else position_embedding
+            )
             residual = residual + positions
         if trace is not None:
             trace.token_embedding, trace.position_embedding = embedded, positions

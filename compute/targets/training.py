@@ -52,7 +52,10 @@ class TargetTrainer:
         matrices = [p for p in self.model.parameters() if p.dim() > 1]
         vectors = [p for p in self.model.parameters() if p.dim() == 1]
         self.optimiser = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+            [
+                {"params": matrices, "weight_decay": config.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
             betas=config.betas,
             fused=True,
         )
@@ -102,7 +105,7 @@ def validation_loss(model: TargetModel, tokens: Tensor, length: int, batch_size:
     full = (len(tokens) - 1) // length
     starts = torch.arange(full) * length
     windows = tokens[starts[:, None] + torch.arange(length + 1)].long() if full else tokens.new_empty(0, 1)
-    batches = list(windows.split(batch_size)) if full else []
+    batches: list[Tensor] = list(torch.split(windows, batch_size)) if full else []
     if (len(tokens) - 1) % length:
         batches.append(tokens[full * length :].long()[None])
     for batch in batches:

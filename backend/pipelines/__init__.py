@@ -1,0 +1,1 @@
+"""Long computations that join the compute and storage rooms; each module is one command."""

@@ -1,0 +1,162 @@
+"""What all pipelines share: configuration files, provenance, progress and stopping."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import tomllib
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import BaseModel, ValidationError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from backend.version import version as tributary_version
+from storage.errors import StorageError
+
+Config = TypeVar("Config", bound=BaseModel)
+
+#: Progress and words go to standard error, so that standard output stays machine-readable.
+console = Console(stderr=True)
+
+
+class UsageError(StorageError):
+    """A mistake of the user's: a configuration or an argument that cannot work."""
+
+
+def read_config(path: Path, model: type[Config]) -> Config:
+    """Read a TOML file into a pydantic model; raises :class:`UsageError` naming the field that is wrong."""
+    try:
+        with path.open("rb") as file:
+            return model.model_validate(tomllib.load(file))
+    except FileNotFoundError:
+        raise UsageError(f"there is no configuration at {path}", "give the path of a TOML file") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not a TOML file: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UsageError(f"{path}: {where}: {first['msg']}", "docs/guide.md describes every field") from error
+
+
+def provenance(**more: str) -> dict[str, str]:
+    """What made a result: versions, commit, machine and time, and whatever else is given."""
+    made = {
+        "tributary": tributary_version(),
+        "torch": torch.__version__,
+        "numpy": version("numpy"),
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    commit = _git_commit()
+    if commit:
+        made["git_commit"] = commit
+    return made | more
+
+
+def _git_commit() -> str | None:
+    here = Path(__file__).resolve().parent
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+def file_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def choose_device(requested: str) -> str:
+    """``auto`` is the GPU where there is one. Raises :class:`UsageError` for a device that is absent."""
+    if requested == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if requested.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError("no CUDA device is available", "use --device cpu")
+    try:
+        return str(torch.device(requested))
+    except RuntimeError:
+        raise UsageError(f"{requested!r} is not a device", "use auto, cpu or cuda") from None
+
+
+class _Rate(ProgressColumn):
+    """Units per second, from the whole of the task's measured time."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        if not task.elapsed or task.completed <= task.fields.get("start", 0):
+            return Text("")
+        rate = (task.completed - task.fields.get("start", 0)) / task.elapsed
+        return Text(f"{rate:,.0f} {self.unit}/s" if rate >= 10 else f"{rate:.2f} {self.unit}/s")
+
+
+@contextmanager
+def progress(title: str, total: int, unit: str, start: int = 0) -> Generator[Any]:
+    """A progress bar with done/total, rate and time left; yields ``update(completed, note)``."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, refresh_per_second=2) as bar:
+        task = bar.add_task(title, total=total, completed=start, start=True, note="")
+        bar.tasks[0].fields["start"] = start
+
+        def update(completed: int, note: str = "") -> None:
+            bar.update(task, completed=completed, note=note)
+
+        yield update
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a training checkpoint; the old one stays until the new one is complete."""
+    temporary = path.with_suffix(".writing")
+    torch.save(state, temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a training checkpoint, tensors and plain values only; raises :class:`UsageError`."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UsageError(f"{path} is damaged ({str(error)[:120]})", "remove it to start again") from error
+    return state

@@ -1,0 +1,30 @@
+"""From a run directory on disk to a decomposition that can be computed with."""
+
+from __future__ import annotations
+
+import torch
+
+from compute.address import parse_address
+from compute.decomposition.model import Decomposition
+from compute.targets.config import TargetConfig
+from compute.targets.model import TargetModel
+from storage.errors import RunError
+from storage.run_directory import RunDirectory
+
+
+def load_decomposition(run: RunDirectory, device: str = "cpu") -> Decomposition:
+    """Build the run's model and read its weights; raises :class:`RunError` where they do not fit."""
+    info = run.info
+    try:
+        target = TargetModel(TargetConfig.model_validate(info.target))
+        counts = {parse_address(site.address): site.n_components for site in info.sites}
+        decomposition = Decomposition(target, counts, info.importance.kind, tuple(info.importance.hidden))
+        tensors = run.model_tensors()
+        decomposition.import_tensors(
+            {name: torch.from_numpy(value.copy()) for name, value in tensors.items()}
+        )
+    except ValueError as error:
+        raise RunError(
+            f"the model of {run.path} cannot be loaded: {error}", "restore it from a copy"
+        ) from error
+    return decomposition.to(device).eval()

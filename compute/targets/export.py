@@ -1,0 +1,30 @@
+"""A trained target model as named tensors, before it is decomposed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from compute.targets.config import TargetConfig
+from compute.targets.model import TargetModel
+
+
+def export_target(model: TargetModel) -> dict[str, Tensor]:
+    """The model's tensors on the CPU, under the names that a decomposed run uses too."""
+    tensors = {f"target.{name}": value for name, value in model.state_dict().items()}
+    if model.config.tied_embeddings:
+        del tensors["target.unembedding.weight"]
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def import_target(config: TargetConfig, tensors: Mapping[str, Tensor]) -> TargetModel:
+    """The inverse of :func:`export_target`; raises ``RuntimeError`` for tensors that do not fit."""
+    model = TargetModel(config)
+    state = {
+        name.removeprefix("target."): value for name, value in tensors.items() if name.startswith("target.")
+    }
+    if config.tied_embeddings:
+        state["unembedding.weight"] = state["token_embedding.weight"]
+    model.load_state_dict(state)
+    return model
