@@ -1,0 +1,109 @@
+/** Requests to the server, typed by its OpenAPI document. All go through one cache. */
+
+import createClient from "openapi-fetch";
+
+import type { Metric, Sort } from "../location/view";
+import { AnswerCache } from "./cache";
+import { connection } from "./connection.svelte";
+import { RequestFailed, refusal } from "./failure";
+import type { paths } from "./schema";
+import type { ComponentCard, ComponentPage, RunDetail, RunList, TokenPage } from "./types";
+
+const client = createClient<paths>({ baseUrl: "/" });
+const cache = new AnswerCache(400);
+
+interface Answer<T> {
+  data?: T;
+  error?: unknown;
+  response: Response;
+}
+
+async function settle<T>(request: Promise<Answer<T>>): Promise<T> {
+  let answer: Answer<T>;
+  try {
+    answer = await request;
+  } catch {
+    connection.lost();
+    throw new RequestFailed({ kind: "offline" });
+  }
+  if (answer.data !== undefined && answer.response.ok) return answer.data;
+  const failure = refusal(answer.response.status, answer.error);
+  if (failure.kind === "offline") connection.lost();
+  throw new RequestFailed(failure);
+}
+
+/** What the lists of a card depend on beside its key. */
+export interface ListSettings {
+  readonly metric: Metric;
+  readonly raw: boolean;
+  readonly subrun: string | null;
+}
+
+function optional<K extends string>(name: K, value: string | null): Partial<Record<K, string>> {
+  return value === null || value === "" ? {} : ({ [name]: value } as Partial<Record<K, string>>);
+}
+
+/** After the server came back it may serve other data. */
+export function forgetAnswers(): void {
+  cache.clear();
+}
+
+export function getRuns(): Promise<RunList> {
+  return settle(client.GET("/api/runs"));
+}
+
+export function getRun(run: string): Promise<RunDetail> {
+  return cache.get(`run ${run}`, () => settle(client.GET("/api/runs/{run}", { params: { path: { run } } })));
+}
+
+export interface ComponentFilter {
+  readonly site: string | null;
+  readonly q: string;
+  readonly sort: Sort;
+}
+
+export function getComponents(
+  run: string,
+  filter: ComponentFilter,
+  cursor: string | null,
+  limit: number,
+): Promise<ComponentPage> {
+  const query = {
+    ...optional("site", filter.site),
+    ...optional("q", filter.q),
+    ...optional("cursor", cursor),
+    sort: filter.sort,
+    limit,
+  };
+  return cache.get(`components ${run} ${JSON.stringify(query)}`, () =>
+    settle(client.GET("/api/runs/{run}/components", { params: { path: { run }, query } })),
+  );
+}
+
+/** All tokens that match; the server returns at most a thousand. */
+export function getTokens(run: string, q: string): Promise<TokenPage> {
+  return cache.get(`tokens ${run} ${q}`, () =>
+    settle(client.GET("/api/runs/{run}/tokens", { params: { path: { run }, query: { q, limit: 1000 } } })),
+  );
+}
+
+export function getCard(run: string, key: string, k: number, settings: ListSettings): Promise<ComponentCard> {
+  const query = { metric: settings.metric, raw: settings.raw, k, ...optional("subrun", settings.subrun) };
+  return cache.get(`card ${run} ${key} ${JSON.stringify(query)}`, () =>
+    settle(client.GET("/api/runs/{run}/components/{key}", { params: { path: { run, key }, query } })),
+  );
+}
+
+/** Small cards of many components in one request. Keys that have none are absent from the result. */
+export async function getCards(
+  run: string,
+  keys: readonly string[],
+  k: number,
+  settings: ListSettings,
+): Promise<Map<string, ComponentCard>> {
+  const body = { keys: [...keys], metric: settings.metric, raw: settings.raw, k, subrun: settings.subrun };
+  const answer = await settle(
+    client.POST("/api/runs/{run}/components:batch", { params: { path: { run } }, body }),
+  );
+  return new Map(answer.cards.map((card) => [card.key, card]));
+}

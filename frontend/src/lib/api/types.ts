@@ -1,0 +1,21 @@
+/** Names for the generated types that the page uses. */
+
+import type { components } from "./schema";
+
+type Schemas = components["schemas"];
+
+export type AttributionInfo = Schemas["AttributionInfo"];
+export type ComponentCard = Schemas["ComponentCard"];
+export type ComponentPage = Schemas["ComponentPage"];
+export type ComponentSummary = Schemas["ComponentSummary"];
+export type Entry = Schemas["Entry"];
+export type EntryList = Schemas["EntryList"];
+export type ErrorBody = Schemas["ErrorBody"];
+export type Evaluation = Schemas["Evaluation"];
+export type RunDetail = Schemas["RunDetail"];
+export type RunList = Schemas["RunList"];
+export type RunSummary = Schemas["RunSummary"];
+export type SiteInfo = Schemas["SiteInfo"];
+export type TokenHit = Schemas["TokenHit"];
+export type TokenPage = Schemas["TokenPage"];
+export type Unavailable = Schemas["Unavailable"];

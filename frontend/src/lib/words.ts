@@ -1,0 +1,70 @@
+/** Sentences of the interface that several places share: names of metrics, units, kinds of nodes. */
+
+import { type NodeKind, addressOf, indexOf, kindOf, parseSite } from "./address";
+import type { Metric, Sort } from "./location/view";
+
+export const METRIC_WORDS: Readonly<Record<Metric, { readonly name: string; readonly means: string }>> = {
+  attr: {
+    name: "attr",
+    means: "effect of the source on the target: gradient of the target times activation of the source",
+  },
+  attr_abs: {
+    name: "attr_abs",
+    means: "effect on the target's magnitude: positive makes |target| larger, whatever its sign",
+  },
+  attr_frozen: {
+    name: "attr_frozen",
+    means: "attr with the scale of every normalisation held constant, so that sources sum to the target",
+  },
+};
+
+export const SORT_WORDS: Readonly<Record<Sort, string>> = {
+  "-mean_ci": "mean CI, highest",
+  mean_ci: "mean CI, lowest",
+  "-density": "most often alive",
+  density: "least often alive",
+  "-max_ci": "peak CI, highest",
+  max_ci: "peak CI, lowest",
+  "-activation_rms": "activation, largest",
+  activation_rms: "activation, smallest",
+  key: "place in the model",
+};
+
+const PROJECTIONS: Readonly<Record<string, string>> = {
+  q: "query",
+  k: "key",
+  v: "value",
+  qkv: "query, key and value",
+  o: "output",
+  gate: "gate",
+  up: "up",
+  down: "down",
+};
+
+function siteWords(address: string): string {
+  const site = parseSite(address);
+  if (site === null) return address;
+  const part = site.kind.startsWith("attn") ? "attention" : "MLP";
+  return `the ${part} ${PROJECTIONS[site.projection] ?? site.projection} matrix of block ${site.block}`;
+}
+
+/** What a key stands for, as a phrase: "component 17 of the attention query matrix of block 0". */
+export function describeKey(key: string): string {
+  const address = addressOf(key);
+  const index = indexOf(key);
+  const words: Readonly<Record<NodeKind, string>> = {
+    component: `component ${index} of ${siteWords(address)}`,
+    embed: `embedding of token ${index}`,
+    position: `embedding of position ${index}`,
+    output: `output logit of token ${index}`,
+    delta: `delta of ${siteWords(address)}: what its components leave unexplained`,
+    bias: `bias of ${siteWords(address)}`,
+  };
+  return words[kindOf(key)];
+}
+
+export function unitWords(raw: boolean, tokens: string): string {
+  return raw
+    ? `raw sums over ${tokens} tokens, in the target's own unit`
+    : `mean effect per unit of the source, in the target's root mean square, over ${tokens} tokens`;
+}
