@@ -94,7 +94,10 @@ def test_documents_name_only_commands_and_options_that_exist(document: Path) -> 
             if children is not None and not word.startswith("-"):
                 if word not in children:
                     # `query RUN sources KEY`: a group may take arguments before its command.
-                    if any(getattr(p, "param_type_name", "") == "argument" for p in getattr(command, "params", [])):
+                    if any(
+                        getattr(p, "param_type_name", "") == "argument"
+                        for p in getattr(command, "params", [])
+                    ):
                         continue
                     wrong.append(f"{word} in: {code}")
                     break
@@ -140,7 +143,10 @@ def _offenders(room: str, forbidden: tuple[str, ...], allowed: tuple[str, ...] =
 
 
 def test_compute_knows_no_files_no_http_no_sql() -> None:
-    assert _offenders("compute", ("storage", "backend", "fastapi", "starlette", "sqlalchemy", "typer", "rich")) == []
+    assert (
+        _offenders("compute", ("storage", "backend", "fastapi", "starlette", "sqlalchemy", "typer", "rich"))
+        == []
+    )
 
 
 def test_storage_knows_only_addresses_of_compute_and_nothing_of_the_service() -> None:
@@ -151,7 +157,14 @@ def test_storage_knows_only_addresses_of_compute_and_nothing_of_the_service() ->
 def test_pipelines_know_nothing_of_the_service() -> None:
     # The wire models are shared: what a pipeline writes is what the service sends.
     forbidden = ("backend", "fastapi", "starlette", "uvicorn")
-    assert _offenders("backend/pipelines", forbidden, allowed=("backend.pipelines", "backend.schemas", "backend.version")) == []
+    assert (
+        _offenders(
+            "backend/pipelines",
+            forbidden,
+            allowed=("backend.pipelines", "backend.schemas", "backend.version"),
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -199,7 +212,8 @@ def test_constraints_pin_everything_that_is_installed() -> None:
     requirements = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
     pins = _pins()
     installed = {
-        name: Version(distribution.version).public for name, distribution in _closure(requirements, {"dev"}).items()
+        name: Version(distribution.version).public
+        for name, distribution in _closure(requirements, {"dev"}).items()
     }
     assert {name: str(pins.get(name)) for name in installed} == installed
 
