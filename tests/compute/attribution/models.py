@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from compute.address import Address
 from compute.attribution.definition import Edges, attributions
 from compute.attribution.engine import AttributionEngine
+from compute.attribution.frozen import frozen_rows
 from compute.attribution.sums import AttributionSums
 from compute.decomposition.model import Decomposition
 from compute.targets.config import TargetConfig
@@ -19,31 +21,24 @@ from compute.targets.model import TargetModel
 
 
 class RandomDecomposition(Decomposition):
-    """Random components; a random share ``density`` of the importances is not zero, the same on each call."""
+    """Components and a made-up importance: a function of the activation that is zero most of the time."""
 
+    #: Share of positions at which a component is alive.
     density: float = 0.3
-    seed: int = 0
-    #: Sites where no component is ever alive, and sequences in which none is.
+    #: Sites where no component is ever alive.
     silent_sites: frozenset[Address] = frozenset()
-    silent_sequences: tuple[int, ...] = ()
-    #: Positions (batch, time) where activations are set to zero exactly, through the input weights.
 
     def causal_importance(
         self, inputs: Mapping[Address, Tensor], activations: Mapping[Address, Tensor] | None = None
     ) -> dict[Address, Tensor]:
-        """Random numbers that depend on the site and the input only through a hash of its position's tokens."""
+        """relu(sin(7 y + phase) − threshold), scaled into [0, 1] and exactly 0 below the threshold."""
+        threshold = math.cos(math.pi * self.density)
         result = {}
-        for i, (address, x) in enumerate(inputs.items()):
-            generator = torch.Generator().manual_seed(self.seed * 1000 + i)
-            shape = (*x.shape[:-1], self.n_components[address])
-            g = torch.rand(shape, generator=generator, dtype=torch.float64)
-            on = torch.rand(shape, generator=generator, dtype=torch.float64) < self.density
-            g = g * on
-            if address in self.silent_sites:
-                g.zero_()
-            for sequence in self.silent_sequences:
-                g[sequence % len(g)] = 0
-            result[address] = g.to(x)
+        for address, x in inputs.items():
+            y = x @ self.V(address) if activations is None else activations[address]
+            phase = torch.arange(y.shape[-1], dtype=y.dtype)
+            importance = ((7 * y + phase).sin() - threshold).clamp_min(0) / 2
+            result[address] = importance * 0 if address in self.silent_sites else importance
         return result
 
 
@@ -87,7 +82,7 @@ class Case:
             address: 2 + int(torch.randint(0, 8, (1,), generator=generator)) for address in target.topology.sites
         }
         decomposition = RandomDecomposition(target, counts, "mlp", (2,))
-        decomposition.density, decomposition.seed = self.density, self.seed
+        decomposition.density = self.density
         decomposition.to(self.dtype)
         with torch.no_grad():
             for name, parameter in decomposition.named_parameters():
@@ -111,7 +106,7 @@ def blocks_of(decomposition: Decomposition, sums: AttributionSums) -> dict[Edges
     result: dict[Edges, Tensor] = {}
     for point in sums.layouts:
         Z = sums.arrays[f"signed/{point.name}"]
-        frozen = frozen_rows(decomposition, sums, point.name) if point.operation == "norm" else Z
+        frozen = frozen_rows(decomposition, sums, point)
         for reader in point.readers:
             V = (
                 decomposition.V(reader)
@@ -126,32 +121,6 @@ def blocks_of(decomposition: Decomposition, sums: AttributionSums) -> dict[Edges
                 if f"abs/{reader}" in sums.arrays:
                     result[edges("attr_abs")] = sums.arrays[f"abs/{reader}"][:, rows]
     return result
-
-
-def frozen_rows(decomposition: Decomposition, sums: AttributionSums, name: str) -> Tensor:
-    """Frozen-norm Z [n_rows, d_in] of a norm's read point, from weights alone."""
-    point = next(p for p in sums.layouts if p.name == name)
-    norm, target = decomposition.target.norm_of(name), decomposition.target
-    weights, deltas = sums.arrays[f"frozen_weight/{name}"], iter(sums.arrays[f"frozen_delta/{name}"])
-    parts = []
-    for block in point.blocks:
-        if block.kind == "delta":
-            parts.append(next(deltas)[None])
-            continue
-        if block.kind == "component":
-            vectors = decomposition.U(block.address)
-        elif block.kind == "bias":
-            bias = decomposition.bias(block.address)
-            assert bias is not None
-            vectors = bias[None]
-        else:
-            table = target.token_embedding if block.kind == "embed" else target.position_embedding
-            assert table is not None
-            vectors = table.weight
-        vectors = vectors - vectors.mean(-1, keepdim=True) if norm.centred else vectors
-        rows = slice(block.offset, block.offset + block.count)
-        parts.append(vectors * norm.weight * weights[rows, None])
-    return torch.cat(parts)
 
 
 def worst_error(

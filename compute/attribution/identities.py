@@ -1,0 +1,246 @@
+"""Identities that hold for any model, checked on a real one over one batch.
+
+They need no oracle: the sources of a target must add up to a number that the forward pass knows.
+A sample of targets is also compared with the definition itself. Everything here takes seconds and
+runs in ``tributary verify``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from compute.address import OUTPUT, Address
+from compute.attribution.capture import Capture
+from compute.attribution.definition import attributions
+from compute.attribution.engine import AttributionEngine
+from compute.attribution.frozen import frozen_rows
+from compute.attribution.sums import AttributionSums, ReadPointLayout
+from compute.decomposition.model import Decomposition
+
+#: Largest admissible error, relative to the sum of the absolute values that are added up.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+#: Positions where a sampled target is this close to zero, relative to its largest activation, may
+#: have another sign in the definition's forward pass; attr_abs of such a target is not compared.
+_SIGN_MARGIN = 1e-4
+
+
+@dataclass(frozen=True)
+class IdentityCheck:
+    """One identity: the worst ``error`` found, relative, and what is admissible."""
+
+    name: str
+    statement: str
+    error: float
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        return self.error <= self.tolerance  # False for NaN
+
+
+def check_identities(decomposition: Decomposition, tokens: Tensor, *, seed: int = 0) -> list[IdentityCheck]:
+    """Check every identity on ``tokens`` [B, T] (64 to 256 tokens are plenty)."""
+    engine = AttributionEngine(decomposition, "node", ("attr", "attr_abs"), ci_weighted=False)
+    captured = engine.capture(tokens)
+    sums = engine.new_sums()
+    engine.accumulate_capture(sums, captured)
+    tolerance = TOLERANCE.get(engine.dtype, 1e-4)
+
+    def check(name: str, statement: str, error: float) -> IdentityCheck:
+        return IdentityCheck(name, statement, error, tolerance)
+
+    checks = [
+        check(
+            "exact forward",
+            "with delta nodes the attribution forward has the target's logits",
+            _forward_error(decomposition, captured),
+        ),
+        check(
+            "frozen norm completeness",
+            "with the norm's scale held constant, all sources of a target add up to the target",
+            _worst(sums, "norm", lambda point: _frozen_error(decomposition, sums, captured, point)),
+        ),
+        check(
+            "scale-free norm",
+            "attributions through a norm add up to Σ y·eps/σ², nearly zero",
+            _worst(sums, "norm", lambda point: _scale_free_error(decomposition, sums, captured, point)),
+        ),
+        check(
+            "values",
+            "all sources of value sites add up to the target, in attr and in attr_abs",
+            _worst(sums, "attention", lambda point: _linear_error(decomposition, sums, captured, point, "v")),
+        ),
+    ]
+    if decomposition.topology.closed_form_obstacle is None:
+        checks.append(
+            check(
+                "queries and keys",
+                "all query sources of a target add up to the same as all its key sources",
+                _worst(sums, "attention", lambda point: _balance_error(decomposition, sums, point)),
+            )
+        )
+    if decomposition.target.config.gated:
+        checks.append(
+            check(
+                "gated MLP",
+                "all sources of up sites add up to the target, in attr and in attr_abs",
+                _worst(sums, "mlp", lambda point: _linear_error(decomposition, sums, captured, point, "up")),
+            )
+        )
+    checks.append(
+        check(
+            "batches add",
+            "a batch gives the sum of its sequences taken alone",
+            _additivity_error(decomposition, tokens),
+        )
+    )
+    signed, absolute = _definition_errors(decomposition, tokens, seed)
+    checks.append(check("definition, attr", "a sample of targets agrees with autograd in float64", signed))
+    checks.append(check("definition, attr_abs", "a sample of targets agrees with autograd in float64", absolute))
+    return checks
+
+
+def _worst(
+    sums: AttributionSums, operation: str, error_of: Callable[[ReadPointLayout], float]
+) -> float:
+    return max(error_of(point) for point in sums.layouts if point.operation == operation)
+
+
+def _relative(difference: Tensor, scale: Tensor) -> float:
+    """max |difference| / scale over targets; NaN stays NaN."""
+    return (difference.abs() / scale.clamp_min(torch.finfo(scale.dtype).tiny)).max().item()
+
+
+def _readers(decomposition: Decomposition, point: ReadPointLayout) -> list[tuple[Address, Tensor]]:
+    """Each reader of a read point with its directions V [d_in, n_targets]."""
+    output = decomposition.target.unembedding.weight.detach().T
+    return [(a, output if a == OUTPUT else decomposition.V(a).detach()) for a in point.readers]
+
+
+def _values(captured: Capture, reader: Address) -> Tensor:
+    return captured.logits if reader == OUTPUT else captured.activations[reader]
+
+
+def _forward_error(decomposition: Decomposition, captured: Capture) -> float:
+    with torch.no_grad():
+        expected = decomposition.target(captured.tokens).flatten(0, 1)
+    return _relative(captured.logits - expected, expected.abs().max())
+
+
+def _frozen_error(
+    decomposition: Decomposition, sums: AttributionSums, captured: Capture, point: ReadPointLayout
+) -> float:
+    Z = frozen_rows(decomposition, sums, point)
+    shift = decomposition.target.norm_of(point.name).bias
+    worst = 0.0
+    for reader, V in _readers(decomposition, point):
+        found = (Z @ V).sum(0)
+        if shift is not None:
+            found = found + captured.n_positions * (shift.detach() @ V)
+        worst = max(worst, _relative(found - _values(captured, reader).sum(0), (Z @ V).abs().sum(0)))
+    return worst
+
+
+def _scale_free_error(
+    decomposition: Decomposition, sums: AttributionSums, captured: Capture, point: ReadPointLayout
+) -> float:
+    Z = sums.arrays[f"signed/{point.name}"]
+    norm = decomposition.target.norm_of(point.name)
+    scale = captured.trace.norms[point.name].inverse_scale.flatten()
+    worst = 0.0
+    for reader, V in _readers(decomposition, point):
+        y = _values(captured, reader)
+        unshifted = y if norm.bias is None else y - norm.bias.detach() @ V
+        expected = norm.eps * (scale.square() @ unshifted)
+        parts = Z @ V
+        worst = max(worst, _relative(parts.sum(0) - expected, parts.abs().sum(0)))
+    return worst
+
+
+def _part(sums: AttributionSums, point: ReadPointLayout, projection: str) -> slice:
+    """The rows of all sources (components, delta, bias) of the site with this projection."""
+    blocks = [block for block in point.blocks if block.address.projection == projection]
+    return slice(blocks[0].offset, blocks[-1].offset + blocks[-1].count)
+
+
+def _linear_error(
+    decomposition: Decomposition,
+    sums: AttributionSums,
+    captured: Capture,
+    point: ReadPointLayout,
+    projection: str,
+) -> float:
+    reader = point.readers[0]
+    rows = _part(sums, point, projection)
+    parts = sums.arrays[f"signed/{point.name}"][rows] @ decomposition.V(reader).detach()
+    y = captured.activations[reader]
+    signed = _relative(parts.sum(0) - y.sum(0), parts.abs().sum(0))
+    absolute = sums.arrays[f"abs/{reader}"][:, rows]
+    return max(signed, _relative(absolute.sum(1) - y.abs().sum(0), absolute.abs().sum(1)))
+
+
+def _balance_error(decomposition: Decomposition, sums: AttributionSums, point: ReadPointLayout) -> float:
+    V = decomposition.V(point.readers[0]).detach()
+    Z = sums.arrays[f"signed/{point.name}"]
+    q, k = (Z[_part(sums, point, projection)] @ V for projection in "qk")
+    return _relative(q.sum(0) - k.sum(0), q.abs().sum(0) + k.abs().sum(0))
+
+
+def _additivity_error(decomposition: Decomposition, tokens: Tensor) -> float:
+    engine = AttributionEngine(decomposition, "node", ("attr",))
+    whole, parts = engine.new_sums(), engine.new_sums()
+    engine.accumulate(whole, tokens)
+    for sequence in tokens:
+        engine.accumulate(parts, sequence[None])
+    return max(
+        _relative(whole.arrays[name] - parts.arrays[name], array.abs().max())
+        for name, array in whole.arrays.items()
+        if array.numel()
+    )
+
+
+def _definition_errors(decomposition: Decomposition, tokens: Tensor, seed: int) -> tuple[float, float]:
+    """Worst error in attr and attr_abs over one component of each site, against float64 autograd.
+
+    Errors are relative to the target's largest attribution. Both sides use the same importances.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = {
+        address: [int(torch.randint(0, count, (1,), generator=generator))]
+        for address, count in decomposition.n_components.items()
+    }
+    engine = AttributionEngine(decomposition, "node", ("attr", "attr_abs"), abs_targets=chosen)
+    sums = engine.new_sums()
+    captured = engine.capture(tokens)
+    engine.accumulate_capture(sums, captured)
+    assert captured.importance is not None
+    expected = attributions(
+        copy.deepcopy(decomposition).double(),
+        captured.tokens,
+        targets=chosen,
+        importance={a: g.double().unflatten(0, tokens.shape) for a, g in captured.importance.items()},
+    )
+    points = {reader: point for point in sums.layouts for reader in point.readers}
+    worst = {"attr": 0.0, "attr_abs": 0.0}
+    for edges, values in expected.items():
+        point = points[edges.target]
+        block = point.block_of(edges.source, edges.kind)
+        assert block is not None
+        rows = slice(block.offset, block.offset + block.count)
+        Z = sums.arrays[f"signed/{point.name}"]
+        V = decomposition.V(edges.target).detach()[:, chosen[edges.target]]
+        y = captured.activations[edges.target][:, chosen[edges.target]].abs()
+        if edges.metric == "attr":
+            found, scale = (Z[rows] @ V).T, (Z @ V).abs().max()
+        elif y.min() < _SIGN_MARGIN * y.max():
+            continue
+        else:
+            array = sums.arrays[f"abs/{edges.target}"]
+            found, scale = array[:, rows], array.abs().max()
+        worst[edges.metric] = max(worst[edges.metric], _relative(found - values, scale))
+    return worst["attr"], worst["attr_abs"]
