@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from backend.schemas import ErrorBody
+from storage.errors import NotComputedError, RunError, StorageError, StoreDamagedError, UnknownKeyError
 
 log = logging.getLogger("tributary")
 
@@ -22,6 +23,22 @@ class ServiceError(Exception):
         super().__init__(message)
         self.status = status
         self.body = ErrorBody(code=code, message=message, hint=hint)
+
+
+#: What each error of the storage room is called over HTTP. All of them are 409 but unknown keys.
+_CODES: dict[type[StorageError], str] = {
+    UnknownKeyError: "unknown_key",
+    NotComputedError: "not_computed",
+    RunError: "run_damaged",
+    StoreDamagedError: "store_damaged",
+}
+
+
+def error_body(error: StorageError) -> ErrorBody:
+    """An error of the storage room as it is sent."""
+    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), "not_possible")
+    hint = error.hint or "Run `tributary verify` on this run to see what it has."
+    return ErrorBody(code=code, message=error.message, hint=hint)
 
 
 def error_response(status: int, body: ErrorBody, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -60,6 +77,10 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ServiceError)
     def _service_error(_: Request, error: ServiceError) -> JSONResponse:
         return error_response(error.status, error.body)
+
+    @app.exception_handler(StorageError)
+    def _storage_error(_: Request, error: StorageError) -> JSONResponse:
+        return error_response(404 if isinstance(error, UnknownKeyError) else 409, error_body(error))
 
     @app.exception_handler(RequestValidationError)
     def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from backend.dependencies import RunDep, SubrunParam
+from backend.dependencies import RawParam, RunDep, SubrunParam
 from backend.errors import responses
 from backend.keys import KeyText
 from backend.schemas import AttributionValue, Metric
@@ -21,7 +21,8 @@ def get(
     source: Annotated[KeyText, Query()],
     target: Annotated[KeyText, Query()],
     metric: Metric = "attr",
+    raw: RawParam = False,
     subrun: SubrunParam = None,
 ) -> AttributionValue:
-    """The normalised value, the raw sum and the standard error of one edge."""
-    return attribution(run, source, target, metric=metric, subrun=subrun)
+    """One edge, with its standard error; an exact zero where source and target are not connected."""
+    return attribution(run, source, target, metric=metric, raw=raw, subrun=subrun)

@@ -1,1 +1,122 @@
-class Run: ...
+"""One open run: its parts are read when they are first needed, and kept.
+
+Subruns are looked up on disk for every request (a directory listing), so that a new one appears
+without a restart; what was opened of an older one stays open.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+
+import numpy as np
+
+from backend.errors import ServiceError
+from backend.service.table import ComponentTable, build_table
+from backend.service.vocabulary import Vocabulary
+from compute.address import Key, parse_key
+from compute.targets.config import TargetConfig
+from compute.topology import Topology
+from storage.attributions import AttributionStore
+from storage.errors import UnknownKeyError
+from storage.run_directory import RunDirectory, RunInfo
+from storage.statistics import Statistics
+
+
+class Run:
+    """A run under the name by which it is served. Threads may share one."""
+
+    def __init__(self, name: str, directory: RunDirectory) -> None:
+        self.name = name
+        self.directory = directory
+        #: Sizes of the target model; raises a pydantic error, a ValueError, if run.json has no valid ones.
+        self.config = TargetConfig.model_validate(directory.info.target)
+        self.topology = Topology(self.config)
+        self.n_components = {site.parsed: site.n_components for site in directory.info.sites}
+        self._lock = threading.Lock()
+        self._stores: dict[str, AttributionStore] = {}
+        self._statistics: Statistics | None = None
+        self._table: ComponentTable | None = None
+
+    @property
+    def info(self) -> RunInfo:
+        return self.directory.info
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.directory.tokenizer(), self.config.vocab_size)
+
+    def attributions(self, subrun: str | None = None) -> AttributionStore:
+        """The store of a subrun, by default the newest; raises a 404 or a 409 if there is none."""
+        names = self.directory.attribution_subruns()
+        if not names:
+            raise ServiceError(
+                409,
+                "not_computed",
+                f"The run {self.name} has no attributions yet",
+                f"Run: tributary attribute {self.name}",
+            )
+        name = names[0] if subrun is None else subrun
+        if name not in names:
+            raise ServiceError(
+                404,
+                "unknown_subrun",
+                f"The run {self.name} has no attributions called {name[:40]!r}",
+                f"There are {', '.join(names[:5])}.",
+            )
+        with self._lock:
+            if name not in self._stores:
+                self._stores = {kept: store for kept, store in self._stores.items() if kept in names}
+                self._stores[name] = self.directory.attributions(name)
+            return self._stores[name]
+
+    def statistics(self) -> Statistics | None:
+        """The newest statistics, or ``None`` where none were gathered."""
+        names = self.directory.statistics_subruns()
+        if not names:
+            return None
+        with self._lock:
+            if self._statistics is None or self._statistics.subrun != names[0]:
+                self._statistics = self.directory.statistics(names[0])
+            return self._statistics
+
+    def table(self) -> ComponentTable:
+        """All components with the newest statistics; built once for each statistics subrun."""
+        statistics = self.statistics()
+        subrun = None if statistics is None else statistics.subrun
+        with self._lock:
+            if self._table is None or self._table.subrun != subrun:
+                self._table = build_table(self.n_components, self.directory.model_tensors(), statistics)
+            return self._table
+
+    def token_counts(self) -> np.ndarray | None:
+        """Occurrences of every token in the corpus, [vocab]; ``None`` without statistics."""
+        statistics = self.statistics()
+        return None if statistics is None else statistics.token_count
+
+    def key(self, text: str) -> Key:
+        """Parse a key and check that this model has it; raises :class:`UnknownKeyError`."""
+        key = parse_key(text)
+        sizes = {"embed": self.config.vocab_size, "output": self.config.vocab_size}
+        if not self.config.rotary:
+            sizes["position"] = self.config.context
+        if key.address.is_site:
+            count = self.n_components.get(key.address)
+        else:
+            count = sizes.get(key.address.kind)
+        if count is None:
+            there = ", ".join(str(address) for address in [*self.n_components, *sizes])
+            raise UnknownKeyError(f"{self.name} has no {key.address}", f"there are {there}")
+        if key.index == "bias" and not self.topology.sites[key.address].has_bias:
+            raise UnknownKeyError(f"{key.address} has no bias", "ask for its components or its delta")
+        if isinstance(key.index, int) and key.index >= count:
+            raise UnknownKeyError(
+                f"{key} does not exist: {key.address} has {count}", f"indices are 0 to {count - 1}"
+            )
+        return key
+
+    def label(self, key: Key) -> str | None:
+        """The token's text, for embedded and output tokens."""
+        if key.address.kind in ("embed", "output") and isinstance(key.index, int):
+            return self.vocabulary.texts[key.index]
+        return None

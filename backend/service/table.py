@@ -1,0 +1,88 @@
+"""All components of a run with their statistics, as columns: what the table sorts and filters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from compute.address import Address, Key
+from storage.model_tensors import ModelTensors
+from storage.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class ComponentTable:
+    """All components of a run in display order, n of them; NaN where nothing is known.
+
+    ``keys`` [n]; ``site`` [n] the index into ``addresses``; ``columns`` [n] as named in the wire
+    model of a component; ``top_token`` and ``top_token_ci`` [n, 10] (−1 pads); ``ci_sum`` [n].
+    """
+
+    subrun: str | None
+    tokens: int | None
+    addresses: tuple[Address, ...]
+    starts: dict[Address, int]
+    keys: tuple[str, ...]
+    site: np.ndarray
+    columns: dict[str, np.ndarray]
+    top_token: np.ndarray
+    top_token_ci: np.ndarray
+    ci_sum: np.ndarray
+    token_count: np.ndarray | None
+
+    def position(self, key: Key) -> int:
+        """The row of a component's key."""
+        assert isinstance(key.index, int)
+        return self.starts[key.address] + key.index
+
+    def of_site(self, address: Address) -> slice:
+        """The rows of a site."""
+        rows = np.flatnonzero(self.site == self.addresses.index(address))
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+
+
+def build_table(
+    n_components: Mapping[Address, int], tensors: ModelTensors, statistics: Statistics | None
+) -> ComponentTable:
+    """Gather the columns; the activations' scale ‖U‖ is read from the model."""
+    addresses = tuple(sorted(n_components))
+    counts = [n_components[address] for address in addresses]
+    offsets = np.cumsum([0, *counts])
+    n = int(offsets[-1])
+
+    def gathered(name: str) -> np.ndarray:
+        if statistics is None:
+            return np.full(n, np.nan)
+        return np.concatenate([statistics.site(name, address) for address in addresses]).astype(np.float64)
+
+    tokens = None if statistics is None else statistics.tokens
+    per_token = 1 / tokens if tokens else np.nan
+    norms = [np.linalg.norm(tensors[f"components.{address}.U"], axis=1) for address in addresses]
+    ci_sum = gathered("ci_sum")
+    columns = {
+        "mean_ci": ci_sum * per_token,
+        "density": gathered("alive_count") * per_token,
+        "max_ci": gathered("ci_max"),
+        "activation_rms": np.sqrt(gathered("activation_square_sum") * per_token) * np.concatenate(norms),
+    }
+    top_token, top_token_ci = np.full((n, 10), -1), np.zeros((n, 10))
+    if statistics is not None:
+        top_token, top_token_ci = (
+            np.concatenate([statistics.site(name, address) for address in addresses])
+            for name in ("top_token", "top_token_ci")
+        )
+    return ComponentTable(
+        subrun=None if statistics is None else statistics.subrun,
+        tokens=tokens,
+        addresses=addresses,
+        starts={address: int(start) for address, start in zip(addresses, offsets, strict=False)},
+        keys=tuple(f"{a}:{i}" for a, count in zip(addresses, counts, strict=True) for i in range(count)),
+        site=np.repeat(np.arange(len(addresses)), counts),
+        columns=columns,
+        top_token=top_token,
+        top_token_ci=top_token_ci,
+        ci_sum=ci_sum,
+        token_count=None if statistics is None else statistics.token_count,
+    )

@@ -1,0 +1,48 @@
+"""Texts of tokens, as they are shown and searched."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from tokenizers import Tokenizer
+
+
+def _byte_of_character() -> dict[str, int]:
+    """Byte-level BPE writes every byte as one printable character; this is the inverse of that table."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    table = {chr(byte): byte for byte in printable}
+    return table | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+class Vocabulary:
+    """The texts of all ``size`` tokens; ids that the tokenizer does not know are named so."""
+
+    def __init__(self, tokenizer: Tokenizer, size: int) -> None:
+        self._tokenizer = tokenizer
+        self.size = size
+
+    @cached_property
+    def texts(self) -> list[str]:
+        bytes_of = _byte_of_character()
+        return [self._text(token_id, bytes_of) for token_id in range(self.size)]
+
+    @cached_property
+    def folded(self) -> list[str]:
+        """The texts in the form in which they are compared."""
+        return [text.casefold() for text in self.texts]
+
+    def _text(self, token_id: int, bytes_of: dict[str, int]) -> str:
+        token = self._tokenizer.id_to_token(token_id)
+        if token is None:
+            return f"<unused {token_id}>"
+        text = self._tokenizer.decode([token_id], skip_special_tokens=False)
+        if "\ufffd" in text and all(character in bytes_of for character in token):
+            # Part of a character: its bytes say more than the replacement sign.
+            return "".join(f"\\x{bytes_of[character]:02x}" for character in token)
+        return text
+
+    def matching(self, query: str) -> list[int]:
+        """Ids of the tokens whose text contains ``query``, in any case of letters."""
+        wanted = query.casefold()
+        return [token_id for token_id, text in enumerate(self.folded) if wanted in text]
