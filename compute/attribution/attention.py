@@ -74,7 +74,7 @@ class Entries:
     def n_components(self) -> int:
         return self.offsets.numel() - 1
 
-    def by_component(self, X: Tensor) -> Tensor:  # noqa: N803
+    def by_component(self, X: Tensor) -> Tensor:
         """Σ ã X over each component's entries: [C, m] from X [n, m]."""
         return sum_rows(self.order, self.offsets, self.values.index_select(0, self.order), X)
 
@@ -137,7 +137,7 @@ class _Batch:
         index = (self.head_rows + positions).view(-1)
         return x.reshape(-1, x.shape[-1]).index_select(0, index).view(len(x), len(positions), -1)
 
-    def _rotated(self, U: Tensor, components: Tensor, positions: Tensor) -> Tensor:  # noqa: N803
+    def _rotated(self, U: Tensor, components: Tensor, positions: Tensor) -> Tensor:
         """R_p U_s for each entry, [heads of the site, n, d_head]."""
         n = len(components)
         u = U.index_select(0, components).view(n, -1, self.op.d_head)
@@ -191,7 +191,7 @@ class _Batch:
         if self.targets is not None:
             out.add_abs(here, self._abs_of_effects(entries, effects).mul_(self.scale))
 
-    def _query_effects(self, b: int, entries: Entries, part: slice, U: Tensor, effects: Tensor) -> None:  # noqa: N803
+    def _query_effects(self, b: int, entries: Entries, part: slice, U: Tensor, effects: Tensor) -> None:
         """J / c of the query entries of sequence ``b``, written to ``effects`` [n, d]."""
         positions = entries.positions[part] - b * self.length
         n, chunk = len(positions), self.chunk
@@ -250,7 +250,7 @@ class _Batch:
         b: int,
         entries: Entries,
         part: slice,
-        U: Tensor,  # noqa: N803
+        U: Tensor,
         effects: Tensor,
         reads: Tensor | None,
         block: Tensor | None,

@@ -82,7 +82,7 @@ class MlpOperation:
                 out.add_abs(here, (moved @ out.abs_targets.V).mul_(signs).sum(0, keepdim=True))
 
 
-def _component_abs(rows: Rows, slope: Tensor, U: Tensor, V: Tensor, signs: Tensor) -> Tensor:  # noqa: N803
+def _component_abs(rows: Rows, slope: Tensor, U: Tensor, V: Tensor, signs: Tensor) -> Tensor:
     """attr_abs [C, n_targets]: one row φ(p) ∘ U_s through V for each entry (p, s)."""
     n_targets, device = V.shape[1], slope.device.type
     chunk = max(1, _CHUNK_ELEMENTS.get(device, 2**17) // slope.shape[1])

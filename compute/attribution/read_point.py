@@ -78,14 +78,14 @@ class ReadPointSums:
         block = self.layout.block_of(address, kind)
         return None if block is None else slice(block.offset, block.offset + block.count)
 
-    def add_signed(self, rows: slice | Tensor, Z: Tensor) -> None:  # noqa: N803
+    def add_signed(self, rows: slice | Tensor, Z: Tensor) -> None:
         """Add Z [n, d_in] to ``rows`` (a slice, or distinct row numbers)."""
         self._array("signed")[rows] += Z
 
     def add_frozen_weight(self, rows: slice | Tensor, weights: Tensor) -> None:
         self._array("frozen_weight")[rows] += weights
 
-    def add_frozen_delta(self, index: int, Z: Tensor) -> None:  # noqa: N803
+    def add_frozen_delta(self, index: int, Z: Tensor) -> None:
         """Add the frozen-norm Z [d_in] of the ``index``-th delta row."""
         self._array("frozen_delta")[index] += Z
 

@@ -100,7 +100,7 @@ def row_sums(rows: Rows, values: Tensor) -> Tensor:
     return values.new_zeros(rows.n_rows).index_add_(0, rows.row_of, values)
 
 
-def spmm(rows: Rows, values: Tensor, X: Tensor) -> Tensor:  # noqa: N803
+def spmm(rows: Rows, values: Tensor, X: Tensor) -> Tensor:
     """out[r] = Σ_i values_i · X[positions_i] over the entries i of row r: [n_rows, n] from X [P, n]."""
     if rows.nnz == 0:
         return X.new_zeros(rows.n_rows, X.shape[1])
@@ -111,14 +111,14 @@ def spmm(rows: Rows, values: Tensor, X: Tensor) -> Tensor:  # noqa: N803
     return sum_rows(rows.positions, rows.offsets, values, X)
 
 
-def sum_rows(index: Tensor, offsets: Tensor, values: Tensor, X: Tensor) -> Tensor:  # noqa: N803
+def sum_rows(index: Tensor, offsets: Tensor, values: Tensor, X: Tensor) -> Tensor:
     """out[r] = Σ_i values_i · X[index_i] for i between offsets[r] and offsets[r+1]: [n_rows, n]."""
     if index.numel() == 0:
         return X.new_zeros(offsets.numel() - 1, X.shape[1])
     return F.embedding_bag(index, X, offsets, mode="sum", per_sample_weights=values, include_last_offset=True)
 
 
-def sddmm(rows: Rows, L: Tensor, R: Tensor) -> Tensor:  # noqa: N803
+def sddmm(rows: Rows, L: Tensor, R: Tensor) -> Tensor:
     """L[row] · R[position] for each entry: [nnz] from L [n_rows, n] and R [P, n]."""
     if rows.nnz == 0:
         return L.new_zeros(0)

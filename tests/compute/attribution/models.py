@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from compute.address import Address
-from compute.attribution.definition import Edges, attributions
+from compute.attribution.definition import Edges
 from compute.attribution.engine import AttributionEngine
 from compute.attribution.frozen import frozen_rows
 from compute.attribution.sums import AttributionSums
@@ -124,21 +124,25 @@ def blocks_of(decomposition: Decomposition, sums: AttributionSums) -> dict[Edges
 
 
 def worst_error(
-    found: Mapping[Edges, Tensor], expected: Mapping[Edges, Tensor]
+    found: Mapping[Edges, Tensor], expected: Mapping[Edges, Tensor], *, floor: float = 1e-6
 ) -> tuple[float, Edges | None]:
-    """The largest error of any block, relative to the largest entry among the target's blocks."""
-    scale: dict[tuple[str, Address], float] = {}
+    """The largest error of any block, relative to the block's largest entry.
+
+    A block that is small by cancellation, or zero but for rounding (queries and keys of a single
+    position), is measured against a hundredth of the largest entry of its target's blocks, or
+    ``floor`` times the largest entry of all.
+    """
+    by_target: dict[tuple[str, Address], float] = {}
     for edges, value in expected.items():
         key = (edges.metric, edges.target)
-        scale[key] = max(scale.get(key, 0.0), value.abs().max().item())
+        by_target[key] = max(by_target.get(key, 0.0), value.abs().max().item())
+    overall = max(by_target.values())
     worst: tuple[float, Edges | None] = (0.0, None)
     for edges, value in expected.items():
         block = found[edges]
         assert block.shape == value.shape, (edges, block.shape, value.shape)
-        error = (block - value).abs().max().item() / max(scale[edges.metric, edges.target], 1e-30)
+        smallest = max(by_target[edges.metric, edges.target] * 1e-2, overall * floor)
+        error = (block - value).abs().max().item() / max(value.abs().max().item(), smallest, 1e-30)
         if not error <= worst[0]:
             worst = (error, edges)
     return worst
-
-
-__all__ = ["Case", "attributions", "blocks_of", "engine_sums", "worst_error"]
