@@ -37,11 +37,10 @@ class NotComputedError(StorageError):
 class StoreDamagedError(StorageError):
     """A file that is truncated, altered, misplaced or missing. Never answered with a number."""
 
-    def __init__(self, file: Path, what: str) -> None:
-        super().__init__(
-            f"{file}: {what}",
-            "restore the file from a copy, or compute this subrun again with tributary attribute",
-        )
+    def __init__(
+        self, file: Path, what: str, hint: str = "restore the file from a copy, or make it again"
+    ) -> None:
+        super().__init__(f"{file}: {what}", hint)
         self.file = file
         self.what = what
 

@@ -94,8 +94,9 @@ class ReadPoint(_Model):
         """Whether embeddings are the only source of a norm: their attributions cancel up to eps."""
         return self.operation == "norm" and all(block.kind == "embed" for block in self.blocks)
 
-    def block_of(self, address: Address, kind: RowKind) -> RowBlock | None:
-        return next((b for b in self.blocks if b.kind == kind and b.parsed == address), None)
+    def block_at(self, row: int) -> RowBlock:
+        """The row block that holds ``row``."""
+        return next(block for block in self.blocks if row < block.offset + block.count)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -155,6 +156,18 @@ class Settings(_Model):
         )
         targets = {str(address): tuple(int(i) for i in indices) for address, indices in abs_targets.items()}
         return cls(layouts=points, abs_targets=targets, **rest)
+
+
+def site_sizes(settings: Settings) -> dict[str, int]:
+    """Components of every site, and of ``output`` the tokens: all sites are sources somewhere."""
+    sizes: dict[str, int] = {}
+    for point in settings.layouts:
+        for block in point.blocks:
+            if block.kind == "component":
+                sizes[block.address] = block.count
+            elif block.kind == "embed":
+                sizes["output"] = block.count
+    return sizes
 
 
 class BlockPlan(_Model):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from storage.errors import StoreDamagedError
 from storage.files import canonical_json, write_durably
-from storage.layout import FORMAT, VERSION, Manifest, Settings, TensorCheck
+from storage.layout import ABS_PART, FORMAT, VERSION, Manifest, Settings, TensorCheck, plan_arrays, site_sizes
 from storage.model_tensors import ModelTensors, checksum
 
 MANIFEST = "manifest.json"
@@ -46,9 +46,16 @@ def read_manifest(folder: Path) -> Manifest:
     if content.get("format") != FORMAT or content.get("version") != VERSION:
         raise StoreDamagedError(file, f"is not an attribution manifest of version {VERSION}")
     try:
-        return Manifest.model_validate(content)
+        manifest = Manifest.model_validate(content)
+        shapes = {a.name: (a.shape[1:] if a.dtype == "<f8" else a.shape) for a in manifest.arrays}
+        check_shapes(manifest.settings, shapes)
+        if plan_arrays(shapes, manifest.settings.n_groups) != (manifest.arrays, manifest.sizes):
+            raise ValueError("its blocks do not lie where they should")
     except ValidationError as error:
         raise StoreDamagedError(file, f"is malformed: {error.errors()[0]['msg']}") from error
+    except (ValueError, KeyError) as error:  # an address of no known kind, an array of another shape
+        raise StoreDamagedError(file, f"is malformed: {error}") from error
+    return manifest
 
 
 def check_tensors(tensors: ModelTensors) -> dict[str, TensorCheck]:
@@ -70,18 +77,46 @@ def differences(a: Settings, b: Settings) -> list[str]:
 
 
 def check_shapes(settings: Settings, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """That arrays fit the settings; raises ``ValueError``: it is the caller's mistake, not a user's."""
+    """That every array which the settings call for is there and has its shape; raises ``ValueError``."""
+    sizes = site_sizes(settings)
+    expected: dict[str, tuple[int, ...]] = {}
+    parts = ("", ABS_PART) if f"{ABS_PART}tokens" in shapes else ("",)
+    for prefix in parts:
+        expected |= {
+            f"{prefix}tokens": (1,),
+            f"{prefix}token_count": (sizes["output"],),
+            f"{prefix}logit_square_sum": (sizes["output"],),
+        }
+        for address, count in sizes.items():
+            if address != "output":
+                expected[f"{prefix}ci_sum/{address}"] = (count,)
+                expected[f"{prefix}activation_square_sum/{address}"] = (count,)
+        if "abs/output" in shapes:
+            expected[f"{prefix}centred_logit_square_sum"] = (sizes["output"],)
     for point in settings.layouts:
-        name = f"signed/{point.name}"
-        if shapes.get(name) != (point.n_rows, point.d_in):
-            raise ValueError(f"{name} should be {[point.n_rows, point.d_in]}, is {shapes.get(name)}")
+        expected[f"signed/{point.name}"] = (point.n_rows, point.d_in)
+        if point.operation == "norm":
+            expected[f"frozen_weight/{point.name}"] = (point.n_rows,)
+            deltas = sum(block.kind == "delta" for block in point.blocks)
+            if deltas:
+                expected[f"frozen_delta/{point.name}"] = (deltas, point.d_in)
+        for block in point.blocks:
+            if block.kind == "position":
+                expected |= {f"{prefix}position_count": (block.count,) for prefix in parts}
         for reader in point.readers:
-            array = shapes.get(f"abs/{reader}")
-            if array is not None and array[1] != point.n_rows:
-                raise ValueError(f"abs/{reader} has {array[1]} columns for {point.n_rows} sources")
-    for name in ("tokens", "token_count", "logit_square_sum"):
-        if name not in shapes:
-            raise ValueError(f"the sums have no {name}")
+            chosen = settings.abs_targets.get(reader)
+            rows = sizes[reader] if chosen is None else len(chosen)
+            if "attr_abs" in settings.metrics and (reader != "output" or f"abs/{reader}" in shapes):
+                expected[f"abs/{reader}"] = (rows, point.n_rows)
+            if chosen is not None and (
+                len(set(chosen)) != rows or not all(0 <= i < sizes[reader] for i in chosen)
+            ):
+                raise ValueError(
+                    f"the attr_abs targets of {reader} are not distinct indices below {sizes[reader]}"
+                )
+    for name, shape in expected.items():
+        if shapes.get(name) != shape:
+            raise ValueError(f"{name} should have shape {list(shape)}, has {shapes.get(name)}")
 
 
 def stored_arrays(arrays: Mapping[str, object]) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from storage.errors import RunError
+from storage.errors import StoreDamagedError
 
 _TYPES = {
     "F64": "<f8",
@@ -30,10 +30,6 @@ _TYPES = {
 _MAX_HEADER = 100_000_000
 
 
-def _damaged(path: Path, what: str) -> RunError:
-    return RunError(f"{path}: {what}", "restore the file from a copy of the run")
-
-
 class ModelTensors(Mapping[str, np.ndarray]):
     """The tensors of a safetensors file by name, as read-only arrays backed by the file."""
 
@@ -44,16 +40,16 @@ class ModelTensors(Mapping[str, np.ndarray]):
                 length = int.from_bytes(file.read(8), "little")
                 size = path.stat().st_size
                 if not 2 <= length <= min(_MAX_HEADER, size - 8):
-                    raise _damaged(path, "is not a safetensors file")
+                    raise StoreDamagedError(path, "is not a safetensors file")
                 header: Any = json.loads(file.read(length))
         except FileNotFoundError:
-            raise RunError(f"there is no {path.name} in {path.parent}", "is this a run directory?") from None
+            raise StoreDamagedError(path, "is missing") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise _damaged(path, f"the header cannot be read ({error})") from error
+            raise StoreDamagedError(path, f"the header cannot be read ({error})") from error
         self._views: dict[str, np.ndarray] = {}
         self._checked: set[str] = set()
         if not isinstance(header, dict):
-            raise _damaged(path, "the header is not a table of tensors")
+            raise StoreDamagedError(path, "the header is not a table of tensors")
         cast("dict[str, Any]", header).pop("__metadata__", None)
         start = 8 + length
         self._entries: dict[str, tuple[str, tuple[int, ...], int]] = {}
@@ -61,11 +57,11 @@ class ModelTensors(Mapping[str, np.ndarray]):
         for name, entry in cast("dict[str, Any]", header).items():
             dtype, shape, begin, stop = self._entry(name, entry)
             if stop > size - start:
-                raise _damaged(path, f"is truncated: {name} ends beyond the end of the file")
+                raise StoreDamagedError(path, f"is truncated: {name} ends beyond the end of the file")
             self._entries[name] = (dtype, shape, start + begin)
             end = max(end, stop)
         if end != size - start:
-            raise _damaged(path, f"holds {size - start - end} bytes that belong to no tensor")
+            raise StoreDamagedError(path, f"holds {size - start - end} bytes that belong to no tensor")
 
     def _entry(self, name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
         try:
@@ -73,21 +69,21 @@ class ModelTensors(Mapping[str, np.ndarray]):
             shape = tuple(int(n) for n in entry["shape"])
             begin, stop = (int(n) for n in entry["data_offsets"])
         except (KeyError, TypeError, ValueError) as error:
-            raise _damaged(
+            raise StoreDamagedError(
                 self.path, f"the entry of {name[:80]} is malformed or of an unknown type"
             ) from error
         count = 1
         for n in shape:
             count *= n
         if min(shape, default=0) < 0 or begin < 0 or stop - begin != count * np.dtype(dtype).itemsize:
-            raise _damaged(self.path, f"the shape of {name[:80]} does not match its bytes")
+            raise StoreDamagedError(self.path, f"the shape of {name[:80]} does not match its bytes")
         return dtype, shape, begin, stop
 
     def __getitem__(self, name: str) -> np.ndarray:
         view = self._views.get(name)
         if view is None:
             if name not in self._entries:
-                raise _damaged(self.path, f"has no tensor {name}")
+                raise StoreDamagedError(self.path, f"has no tensor {name}")
             dtype, shape, offset = self._entries[name]
             view = (
                 np.memmap(self.path, dtype, "r", offset, shape).view(np.ndarray)
@@ -108,17 +104,19 @@ class ModelTensors(Mapping[str, np.ndarray]):
         return len(self._entries)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor, without touching its bytes; raises :class:`RunError` if it is absent."""
+        """The shape of a tensor, without touching its bytes; raises :class:`StoreDamagedError` if it is absent."""
         if name not in self._entries:
-            raise _damaged(self.path, f"has no tensor {name}")
+            raise StoreDamagedError(self.path, f"has no tensor {name}")
         return self._entries[name][1]
 
-    def checked(self, name: str, crc32: int) -> np.ndarray:
-        """The tensor, after its bytes were compared with their checksum once."""
+    def checked(self, name: str, crc32: int, *, again: bool = False) -> np.ndarray:
+        """The tensor, after its bytes were compared with their checksum once, or ``again``."""
         view = self[name]
-        if name not in self._checked:
+        if again or name not in self._checked:
             if checksum(view) != crc32:
-                raise _damaged(self.path, f"{name} is not the tensor that the attributions were made with")
+                raise StoreDamagedError(
+                    self.path, f"{name} is not the tensor that the attributions were made with"
+                )
             self._checked.add(name)
         return view
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from compute.address import OUTPUT, Address
-from storage.errors import RunError
-from storage.layout import ReadPoint, RowBlock, TensorCheck
+from storage.errors import StoreDamagedError
+from storage.layout import ReadPoint, RowBlock, Settings, TensorCheck, site_sizes
 from storage.model_tensors import ModelTensors
 
 
@@ -20,15 +20,40 @@ class Operands:
     """Read directions of targets and write directions of sources; every tensor is checked once."""
 
     def __init__(self, tensors: ModelTensors, checks: dict[str, TensorCheck], *, centred_norm: bool) -> None:
+        """Raises :class:`StoreDamagedError` if the model's tensors are not those of the attributions."""
         self._tensors = tensors
         self._checks = checks
         self._centred = centred_norm
+        for name, check in checks.items():
+            if name not in tensors or tensors.shape(name) != check.shape:
+                raise StoreDamagedError(
+                    tensors.path, f"does not have the tensor {name} of shape {list(check.shape)}"
+                )
+
+    def check_fit(self, settings: Settings) -> None:
+        """That read directions have the shapes the store counts on; raises :class:`StoreDamagedError`."""
+        sizes = site_sizes(settings)
+        for point in settings.layouts:
+            for reader in point.readers:
+                tied = "target.unembedding.weight" not in self._checks
+                output = "target.token_embedding.weight" if tied else "target.unembedding.weight"
+                name = output if reader == "output" else f"components.{reader}.V"
+                expected = (sizes[reader], point.d_in) if reader == "output" else (point.d_in, sizes[reader])
+                if name not in self._checks or self._checks[name].shape != expected:
+                    raise StoreDamagedError(
+                        self._tensors.path, f"{name} does not have shape {list(expected)}"
+                    )
+
+    def verify(self) -> None:
+        """Compare every tensor with its checksum again; raises :class:`StoreDamagedError`."""
+        for name, check in self._checks.items():
+            self._tensors.checked(name, check.crc32, again=True)
 
     def _tensor(self, name: str) -> np.ndarray:
         check = self._checks.get(name)
         if check is None:
-            raise RunError(
-                f"{self._tensors.path}: {name} is not among the tensors the attributions were made with"
+            raise StoreDamagedError(
+                self._tensors.path, f"{name} is not among the tensors of these attributions"
             )
         return self._tensors.checked(name, check.crc32)
 
@@ -36,12 +61,6 @@ class Operands:
     def _unembedding(self) -> np.ndarray:
         untied = "target.unembedding.weight"
         return self._tensor(untied if untied in self._checks else "target.token_embedding.weight")
-
-    def n_targets(self, reader: Address) -> int:
-        """How many components a site has, or tokens the vocabulary, without reading anything."""
-        if reader == OUTPUT:
-            return self._checks["target.token_embedding.weight"].shape[0]
-        return self._checks[f"components.{reader}.V"].shape[1]
 
     def read_direction(self, reader: Address, index: int) -> np.ndarray:
         """V_t, or the unembedding of a token: [d_in], float64."""

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from storage.blocks import BlockReader
 from storage.layout import Manifest
+
+
+class Planes(Protocol):
+    """Stored arrays, however they are encoded."""
+
+    def has(self, name: str) -> bool: ...
+
+    def total(self, name: str, rows: slice | None = None, columns: slice | None = None) -> np.ndarray:
+        """Sums over all groups, [rows, columns]; statistics have one row."""
+        ...
+
+    def groups(self, name: str, rows: slice | None = None, columns: slice | None = None) -> np.ndarray:
+        """Sums of each group, [groups, rows, columns], float64."""
+        ...
+
+    def project(self, name: str, direction: np.ndarray) -> np.ndarray:
+        """All rows of a signed array times a direction [d_in]: [n_rows], float64."""
+        ...
+
+    def verify(self) -> int:
+        """Check every block; returns how many there are."""
+        ...
 
 
 class FullPlanes:
@@ -28,17 +51,13 @@ class FullPlanes:
         return name in self._names
 
     def total(self, name: str, rows: slice | None = None, columns: slice | None = None) -> np.ndarray:
-        """Sums over all groups, [rows, columns]; statistics have one row."""
         return self._totals.read(name, rows, columns)[0]
 
     def groups(self, name: str, rows: slice | None = None, columns: slice | None = None) -> np.ndarray:
-        """Sums of each group, [groups, rows, columns], float64."""
         return self._groups.read(name, rows, columns).astype(np.float64)
 
     def project(self, name: str, direction: np.ndarray) -> np.ndarray:
-        """All rows of a signed array times a direction [d_in]: [n_rows], float64."""
         return (self.total(name) @ direction.astype(np.float32)).astype(np.float64)
 
     def verify(self) -> int:
-        """Check every block; returns how many there are."""
         return self._totals.verify() + self._groups.verify()
