@@ -6,15 +6,15 @@ import type { Metric, Sort } from "./location/view";
 export const METRIC_WORDS: Readonly<Record<Metric, { readonly name: string; readonly means: string }>> = {
   attr: {
     name: "attr",
-    means: "effect of the source on the target: gradient of the target times activation of the source",
+    means: "effect on the target: its gradient times the activation of the source",
   },
   attr_abs: {
     name: "attr_abs",
-    means: "effect on the target's magnitude: positive makes |target| larger, whatever its sign",
+    means: "effect on the target's magnitude: positive makes |target| larger",
   },
   attr_frozen: {
     name: "attr_frozen",
-    means: "attr with the scale of every normalisation held constant, so that sources sum to the target",
+    means: "attr with the scale of normalisations held constant, so that sources sum to the target",
   },
 };
 
@@ -63,8 +63,9 @@ export function describeKey(key: string): string {
   return words[kindOf(key)];
 }
 
-export function unitWords(raw: boolean, tokens: string): string {
+/** The unit of the values on a card. */
+export function unitWords(raw: boolean): string {
   return raw
-    ? `raw sums over ${tokens} tokens, in the target's own unit`
-    : `mean effect per unit of the source, in the target's root mean square, over ${tokens} tokens`;
+    ? "Raw: summed over the corpus, in the target's own units."
+    : "Normalised: per unit of the source's CI (of a token: per occurrence), in units of the target's RMS.";
 }

@@ -7,7 +7,8 @@
 const CALM_MS = 5000;
 const RETRY_MS = [500, 1000, 2000, 3000] as const;
 
-export type ConnectionState = { readonly kind: "online" } | { readonly kind: "offline"; readonly since: Date };
+export type ConnectionState =
+  { readonly kind: "online" } | { readonly kind: "offline"; readonly since: Date };
 
 class Connection {
   state: ConnectionState = $state.raw({ kind: "online" });

@@ -12,7 +12,11 @@ export type Failure =
 export function refusal(status: number, body: unknown): Failure {
   if (typeof body === "object" && body !== null && "code" in body && "message" in body && "hint" in body) {
     const { code, message, hint } = body;
-    return { kind: "refused", status, body: { code: String(code), message: String(message), hint: String(hint) } };
+    return {
+      kind: "refused",
+      status,
+      body: { code: String(code), message: String(message), hint: String(hint) },
+    };
   }
   if (status === 502 || status === 504) return { kind: "offline" };
   return {

@@ -173,7 +173,7 @@ export interface paths {
         };
         /**
          * Get
-         * @description The normalised value, the raw sum and the standard error of one edge.
+         * @description One edge, with its standard error; an exact zero where source and target are not connected.
          */
         get: operations["attribution_get"];
         put?: never;
@@ -1508,6 +1508,8 @@ export interface operations {
                 /** @description <address>:<index>, e.g. 0.attn.q:17, embed:42, output:42, 1.glu.down:delta */
                 target: string;
                 metric?: "attr" | "attr_abs" | "attr_frozen";
+                /** @description Raw sums instead of normalised values */
+                raw?: boolean;
                 /** @description An attribution subrun; default the newest complete one */
                 subrun?: string | null;
             };

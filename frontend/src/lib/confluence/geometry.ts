@@ -37,7 +37,12 @@ export interface Confluence {
   /** Pixels of thickness per unit of value; 0 where there is nothing to draw. */
   readonly scale: number;
   readonly waterline: number;
-  readonly trunk: { readonly x: number; readonly width: number; readonly top: number; readonly bottom: number };
+  readonly trunk: {
+    readonly x: number;
+    readonly width: number;
+    readonly top: number;
+    readonly bottom: number;
+  };
 }
 
 export interface Frame {

@@ -14,7 +14,12 @@ export const REST_ROW = 44;
 const GAP = 8;
 
 export type Row =
-  | { readonly kind: "heading"; readonly sign: Sign; readonly list: EntryList | Unavailable; readonly top: number }
+  | {
+      readonly kind: "heading";
+      readonly sign: Sign;
+      readonly list: EntryList | Unavailable;
+      readonly top: number;
+    }
   | { readonly kind: "entry"; readonly sign: Sign; readonly entry: Entry; readonly top: number }
   | { readonly kind: "rest"; readonly sign: Sign; readonly rest: Rest; readonly top: number }
   | { readonly kind: "reason"; readonly sign: Sign; readonly reason: string; readonly top: number };
@@ -52,7 +57,9 @@ export function placeRows(positive: EntryList | Unavailable, negative: EntryList
     top += height;
   };
   const once =
-    positive.status === "unavailable" && negative.status === "unavailable" && positive.reason === negative.reason;
+    positive.status === "unavailable" &&
+    negative.status === "unavailable" &&
+    positive.reason === negative.reason;
   for (const [sign, list] of [
     ["positive", positive],
     ["negative", negative],
@@ -81,7 +88,13 @@ export function flowsOf(side: Side): Flow[] {
       flows.push({ id: row.entry.key, sign: row.sign, magnitude: Math.abs(row.entry.value), y, rest: false });
     } else if (row.kind === "rest" && row.rest.value !== 0) {
       const y = row.top + REST_ROW / 2;
-      flows.push({ id: `rest ${row.sign}`, sign: row.sign, magnitude: Math.abs(row.rest.value), y, rest: true });
+      flows.push({
+        id: `rest ${row.sign}`,
+        sign: row.sign,
+        magnitude: Math.abs(row.rest.value),
+        y,
+        rest: true,
+      });
     }
   }
   return flows;

@@ -31,14 +31,16 @@ const FILL: Readonly<Record<Sign | "rest", string>> = {
 };
 
 export function escapeXml(text: string): string {
-  return text
-    .replaceAll("&", "&amp;")
-    .replaceAll("<", "&lt;")
-    .replaceAll(">", "&gt;")
-    .replaceAll('"', "&quot;")
-    // Characters that XML 1.0 does not allow at all.
-    // eslint-disable-next-line no-control-regex
-    .replaceAll(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, "\ufffd");
+  return (
+    text
+      .replaceAll("&", "&amp;")
+      .replaceAll("<", "&lt;")
+      .replaceAll(">", "&gt;")
+      .replaceAll('"', "&quot;")
+      // Characters that XML 1.0 does not allow at all.
+      // eslint-disable-next-line no-control-regex
+      .replaceAll(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, "\ufffd")
+  );
 }
 
 function name(entry: Entry): string {
@@ -90,7 +92,8 @@ export function drawSvg(picture: Picture): string {
   const bands = [...confluence.left, ...confluence.right]
     .map((band) => {
       const fill = band.rest ? FILL.rest : FILL[band.sign];
-      const hatch = band.sign === "negative" && !band.rest ? `<path d="${band.path}" fill="url(#hatch)"/>` : "";
+      const hatch =
+        band.sign === "negative" && !band.rest ? `<path d="${band.path}" fill="url(#hatch)"/>` : "";
       return `<path d="${band.path}" fill="${fill}" fill-opacity="0.85"/>${hatch}`;
     })
     .join("\n");

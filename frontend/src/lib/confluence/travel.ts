@@ -17,9 +17,15 @@ export function travelFrom(from: DOMRect, node: Element, bands: Element): void {
   const x = from.x + from.width / 2 - (to.x + to.width / 2);
   const y = from.y + from.height / 2 - (to.y + to.height / 2);
   const easing = "cubic-bezier(0.2, 0.7, 0.2, 1)";
-  node.animate([{ transform: `translate(${x}px, ${y}px)`, opacity: 0.2 }, { transform: "none", opacity: 1 }], {
-    duration: DURATION_MS,
-    easing,
-  });
+  node.animate(
+    [
+      { transform: `translate(${x}px, ${y}px)`, opacity: 0.2 },
+      { transform: "none", opacity: 1 },
+    ],
+    {
+      duration: DURATION_MS,
+      easing,
+    },
+  );
   bands.animate([{ opacity: 0 }, { opacity: 1 }], { duration: DURATION_MS, easing });
 }

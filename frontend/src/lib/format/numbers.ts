@@ -57,8 +57,3 @@ export function percent(share: number): string {
   const decimals = Math.abs(value) >= 9.95 ? 1 : Math.abs(value) >= 0.0995 ? 2 : 3;
   return `${value.toFixed(decimals)} %`;
 }
-
-/** Seconds as a person says them. */
-export function duration(seconds: number): string {
-  return seconds < 1 ? `${Math.max(1, Math.round(seconds * 1000))} ms` : `${seconds.toFixed(1)} s`;
-}

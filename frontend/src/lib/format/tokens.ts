@@ -5,7 +5,7 @@ export interface Piece {
   readonly text: string;
 }
 
-const MARKS: Readonly<Record<string, string>> = { " ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍", "\u00a0": "⍽" };
+const MARKS: Readonly<Record<string, string>> = { " ": "␣", "\n": "⏎", "\t": "⇥" };
 
 function markOf(character: string): string | null {
   const mark = MARKS[character];

@@ -10,6 +10,7 @@ import type { ComponentCard } from "../api/types";
 import { location } from "../location/location.svelte";
 import { runOf } from "../location/view";
 import { Batcher } from "./batcher";
+import type { Box } from "./place";
 
 /** Entries a list in the small card. */
 export const SMALL_K = 3;
@@ -18,9 +19,16 @@ const LINGER_MS = 160;
 
 export type HoverState =
   | { readonly kind: "closed" }
-  | { readonly kind: "loading"; readonly key: string; readonly anchor: Element }
-  | { readonly kind: "ready"; readonly key: string; readonly anchor: Element; readonly card: ComponentCard }
-  | { readonly kind: "none"; readonly key: string; readonly anchor: Element };
+  | ({ readonly kind: "loading" } & Anchored)
+  | ({ readonly kind: "ready"; readonly card: ComponentCard } & Anchored)
+  | ({ readonly kind: "none" } & Anchored);
+
+interface Anchored {
+  readonly key: string;
+  readonly anchor: Element;
+  /** What the card is placed beside, in the window. */
+  readonly box: Box;
+}
 
 interface Asked {
   readonly run: string;
@@ -38,10 +46,10 @@ class Hover {
   #epoch = 0;
 
   /** Show the card of an element's key after a moment of rest. */
-  enter(anchor: Element, key: string): void {
+  enter(anchor: Element, key: string, box: Box): void {
     clearTimeout(this.#timer);
     if (this.state.kind !== "closed" && this.state.anchor === anchor) return;
-    this.#timer = setTimeout(() => void this.#show(anchor, key), REST_MS);
+    this.#timer = setTimeout(() => void this.#show({ anchor, key, box }), REST_MS);
   }
 
   leave(): void {
@@ -60,7 +68,8 @@ class Hover {
     this.state = { kind: "closed" };
   }
 
-  async #show(anchor: Element, key: string): Promise<void> {
+  async #show(anchored: Anchored): Promise<void> {
+    const { anchor, key } = anchored;
     const { view } = location;
     const run = runOf(view.page);
     if (run === null || !anchor.isConnected || connection.state.kind === "offline") return;
@@ -76,16 +85,16 @@ class Hover {
     const name = `${settings} ${key}`;
     const known = this.#cards.peek<ComponentCard>(name);
     if (known !== undefined) {
-      this.state = { kind: "ready", key, anchor, card: known };
+      this.state = { kind: "ready", ...anchored, card: known };
       return;
     }
-    this.state = { kind: "loading", key, anchor };
+    this.state = { kind: "loading", ...anchored };
     const card = await this.#batcherFor(settings, asked)
       .ask(key, abort.signal)
       .catch(() => null);
     if (card !== null) this.#cards.put(name, card);
     if (abort.signal.aborted) return;
-    this.state = card === null ? { kind: "none", key, anchor } : { kind: "ready", key, anchor, card };
+    this.state = card === null ? { kind: "none", ...anchored } : { kind: "ready", ...anchored, card };
   }
 
   #batcherFor(name: string, asked: Asked): Batcher<ComponentCard> {

@@ -1,0 +1,51 @@
+import { describe, expect, it } from "vitest";
+
+import { count, inScale, number, percent, scaleOf, unitOf } from "./numbers";
+
+describe("a scale for a list", () => {
+  it("gives all numbers the same decimals, so that points align", () => {
+    const scale = scaleOf([1.5, -0.0123, 0.4]);
+    expect([1.5, -0.0123, 0.4].map((value) => inScale(value, scale))).toEqual(["+1.500", "−0.012", "+0.400"]);
+  });
+
+  it("writes large numbers without useless decimals", () => {
+    const scale = scaleOf([12345, -678]);
+    expect([12345, -678].map((value) => inScale(value, scale))).toEqual(["+12345", "−678"]);
+  });
+
+  it("takes a power of ten out where numbers are very small or very large", () => {
+    const small = scaleOf([2.5e-7, -1e-8]);
+    expect(unitOf(small)).toBe("×10⁻⁹");
+    expect(inScale(2.5e-7, small)).toBe("+250.00");
+    expect(unitOf(scaleOf([3.2e6]))).toBe("×10⁶");
+    expect(unitOf(scaleOf([0.5]))).toBe("");
+  });
+
+  it("survives nothing and zeros", () => {
+    expect(inScale(0, scaleOf([]))).toBe("+0.00");
+    expect(inScale(0, scaleOf([0, 0]), false)).toBe("0.00");
+  });
+});
+
+describe("single numbers", () => {
+  it("number", () => {
+    expect(number(2.4123)).toBe("2.412");
+    expect(number(-0.5)).toBe("−0.500");
+    expect(number(3.21e-6)).toBe("3.21×10⁻⁶");
+    expect(number(0)).toBe("0.00");
+  });
+
+  it("count", () => expect(count(1048576)).toBe("1,048,576"));
+
+  it("percent never rounds something to nothing or to everything", () => {
+    expect([0, 0.000001, 0.0005, 0.0123, 0.5, 0.99999, 1].map(percent)).toEqual([
+      "0 %",
+      "< 0.001 %",
+      "0.050 %",
+      "1.23 %",
+      "50.0 %",
+      "> 99.9 %",
+      "100.0 %",
+    ]);
+  });
+});

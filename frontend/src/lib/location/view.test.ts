@@ -1,0 +1,94 @@
+import { describe, expect, it } from "vitest";
+
+import {
+  INITIAL,
+  METRICS,
+  SIZES,
+  SORTS,
+  TRAIL_LIMIT,
+  type View,
+  enter,
+  open,
+  parseView,
+  printView,
+  show,
+  stepBack,
+  travel,
+} from "./view";
+
+function reread(view: View): View {
+  const url = new URL(printView(view), "http://localhost");
+  return parseView(url.pathname, url.search);
+}
+
+const card = (key: string, trail: readonly string[] = []): View => ({
+  ...INITIAL,
+  page: { kind: "card", run: "demo", key },
+  trail,
+});
+
+describe("the address of a view", () => {
+  it("is short where everything is as usual", () => {
+    expect(printView(card("0.attn.q:17"))).toBe("/runs/demo/components/0.attn.q:17");
+    expect(printView(INITIAL)).toBe("/");
+  });
+
+  it("holds the whole view: what is printed is read back", () => {
+    const pages: View["page"][] = [
+      { kind: "runs" },
+      { kind: "overview", run: "a run/with %2F and ü" },
+      { kind: "components", run: "demo" },
+    ];
+    const views: View[] = pages.map((page) => ({ ...INITIAL, page }));
+    for (const metric of METRICS) views.push({ ...card("1.glu.down:delta"), metric });
+    for (const sort of SORTS) views.push({ ...card("embed:0"), sort });
+    for (const k of SIZES) views.push({ ...card("output:1023"), k, raw: true, subrun: "20261121-100000" });
+    for (const q of [" the", "100 %", "a&b=c", "#", "+", "é\n", ","]) views.push({ ...card("0.attn.q:1"), q });
+    views.push({ ...card("0.attn.q:1", ["embed:3", "2.mlp.up:bias"]), site: "0.attn.q" });
+    views.push({ ...card("0.attn.q:1"), site: "output" });
+    for (const view of views) expect(reread(view)).toEqual(view);
+  });
+
+  it("falls back where a value makes no sense", () => {
+    const view = parseView("/runs/demo", "?metric=best&k=7&sort=up&site=nowhere&raw=yes&trail=x,embed:3,");
+    expect(view).toEqual({ ...INITIAL, page: { kind: "overview", run: "demo" }, trail: ["embed:3"] });
+  });
+
+  it("says that an unknown path is lost", () => {
+    for (const path of ["/nowhere", "/runs/demo/graphs", "/runs/demo/components/banana", "/runs/%E0%A4%A"]) {
+      expect(parseView(path, "").page).toEqual({ kind: "lost", path });
+    }
+  });
+});
+
+describe("walking", () => {
+  it("following an edge puts the component we were at on the trail", () => {
+    const there = travel(travel(card("embed:1"), "0.attn.q:2"), "1.glu.up:3");
+    expect(there.page).toEqual({ kind: "card", run: "demo", key: "1.glu.up:3" });
+    expect(there.trail).toEqual(["embed:1", "0.attn.q:2"]);
+  });
+
+  it("stepping back forgets what came after", () => {
+    const back = stepBack(card("1.glu.up:3", ["embed:1", "0.attn.q:2"]), 0);
+    expect(back).toEqual(card("embed:1"));
+    expect(stepBack(back, 5)).toEqual(back);
+  });
+
+  it("a card opened from the table begins a new trail and keeps the settings", () => {
+    const from: View = { ...card("1.glu.up:3", ["embed:1"]), metric: "attr_abs", q: "the" };
+    expect(open(from, "0.attn.q:2")).toEqual({ ...card("0.attn.q:2"), metric: "attr_abs", q: "the" });
+    expect(show(from, "overview").trail).toEqual([]);
+  });
+
+  it("a very long walk forgets its beginning", () => {
+    let view = card("embed:0");
+    for (let n = 1; n <= TRAIL_LIMIT + 5; n += 1) view = travel(view, `embed:${n}`);
+    expect(view.trail).toHaveLength(TRAIL_LIMIT);
+    expect(view.trail.at(-1)).toBe(`embed:${TRAIL_LIMIT + 4}`);
+  });
+
+  it("another run keeps what means the same there", () => {
+    const view = enter({ ...card("0.attn.q:1"), site: "0.attn.q", q: "x", metric: "attr_abs", subrun: "s" }, "b");
+    expect(view).toEqual({ ...INITIAL, page: { kind: "overview", run: "b" }, metric: "attr_abs" });
+  });
+});
