@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 VENV := .venv
-export TRIBUTARY_CHROMIUM ?=
+export CHROMIUM ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 NPM := npm --prefix frontend --no-fund --no-audit --loglevel=error
@@ -95,7 +95,7 @@ test-page: frontend/node_modules/.installed
 	@$(NPM) run --silent test
 
 test-browser: setup browser
-	@TRIBUTARY_CHROMIUM="$$(sh scripts/find-browser.sh)" $(NPM) run --silent e2e
+	@CHROMIUM="$$(sh scripts/find-browser.sh)" $(NPM) run --silent e2e
 
 test-python: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -q

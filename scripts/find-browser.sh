@@ -2,9 +2,9 @@
 # Prints the path of a Chromium for the browser tests. With --install it fetches Debian's when there is
 # none and this user may; otherwise it says what to do.
 find_browser() {
-    if [ -n "$TRIBUTARY_CHROMIUM" ]; then
-        command -v "$TRIBUTARY_CHROMIUM" && return
-        echo "TRIBUTARY_CHROMIUM names $TRIBUTARY_CHROMIUM, which is not a program" >&2
+    if [ -n "$CHROMIUM" ]; then
+        command -v "$CHROMIUM" && return
+        echo "CHROMIUM names $CHROMIUM, which is not a program" >&2
         exit 1
     fi
     for name in chromium chromium-browser google-chrome google-chrome-stable; do
@@ -31,6 +31,6 @@ fi
 
 cat >&2 <<'MESSAGE'
 The browser tests need Chromium, which was not found. On Debian: apt-get install chromium
-Elsewhere install Chromium or Chrome and name it: make test TRIBUTARY_CHROMIUM=/path/to/chrome
+Elsewhere install Chromium or Chrome and name it: make test CHROMIUM=/path/to/chrome
 MESSAGE
 exit 1
