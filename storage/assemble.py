@@ -25,6 +25,8 @@ _PART_ELEMENTS = 1 << 22
 def parts(array: ArrayPlan, n_groups: int) -> Iterator[tuple[slice, slice]]:
     """Rows and columns of bounded parts whose edges are block edges in both files."""
     rows, columns = array.shape
+    if not rows or not columns:
+        return
     row_step = max(array.total.rows, array.groups.rows)
     column_step = max(array.total.columns, array.groups.columns)
     budget = _PART_ELEMENTS // n_groups
