@@ -48,7 +48,9 @@ class ComponentStatistics:
             self.ci_max[address] = torch.maximum(self.ci_max[address], ci.amax(0).float())
             self.alive_count[address] += (ci > 0).sum(0)
             self.activation_square_sum[address] += activations.square().sum(0)
-            self._by_token[address].index_add_(0, flat, ci.float())
+            position, component = ci.nonzero(as_tuple=True)  # few: importances are zero almost everywhere
+            place = flat[position] * ci.shape[1] + component
+            self._by_token[address].view(-1).index_add_(0, place, ci[position, component].float())
 
     def arrays(self) -> dict[str, Tensor]:
         """All results on the CPU, by name."""

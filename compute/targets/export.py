@@ -20,7 +20,7 @@ def export_target(model: TargetModel) -> dict[str, Tensor]:
 
 def import_target(config: TargetConfig, tensors: Mapping[str, Tensor]) -> TargetModel:
     """The inverse of :func:`export_target`; raises ``RuntimeError`` for tensors that do not fit."""
-    model = TargetModel(config)
+    model = TargetModel(config).to(tensors["target.token_embedding.weight"].dtype)
     state = {
         name.removeprefix("target."): value for name, value in tensors.items() if name.startswith("target.")
     }
