@@ -8,6 +8,9 @@ import os
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
+
+from storage.errors import StoreDamagedError
 
 SUBRUN_PATTERN = re.compile(r"\d{8}-\d{6}", re.ASCII)
 _HASH_CHUNK = 1 << 20
@@ -18,6 +21,32 @@ def canonical_json(value: object) -> bytes:
     return json.dumps(
         value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
     ).encode()
+
+
+def write_signed_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object with one more field, ``sha256``, the checksum of all the others."""
+    signed = content | {"sha256": hashlib.sha256(canonical_json(content)).hexdigest()}
+    write_durably(path, (json.dumps(signed, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_signed_json(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_signed_json` wrote; raises :class:`StoreDamagedError` for anything else."""
+    try:
+        parsed: Any = json.loads(path.read_bytes())
+        if not isinstance(parsed, dict):
+            raise StoreDamagedError(path, "is not a manifest")
+        content = cast("dict[str, Any]", parsed)
+        expected = content.pop("sha256", None)
+        actual = hashlib.sha256(canonical_json(content)).hexdigest()
+    except FileNotFoundError:
+        raise StoreDamagedError(path, "is missing") from None
+    except OSError as error:
+        raise StoreDamagedError(path, f"cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise StoreDamagedError(path, f"is not JSON ({error})") from error
+    if actual != expected:
+        raise StoreDamagedError(path, "was altered: it does not match its own checksum")
+    return content
 
 
 def sha256_file(path: Path) -> str:
@@ -51,13 +80,11 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def subruns(folder: Path) -> list[str]:
-    """Names of the complete subruns in ``folder``, newest first."""
+    """Names of the subruns in ``folder``, newest first. What is incomplete has no such name yet."""
     if not folder.is_dir():
         return []
     names = [
-        entry.name
-        for entry in folder.iterdir()
-        if SUBRUN_PATTERN.fullmatch(entry.name) and (entry / "manifest.json").is_file()
+        entry.name for entry in folder.iterdir() if SUBRUN_PATTERN.fullmatch(entry.name) and entry.is_dir()
     ]
     return sorted(names, reverse=True)
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 from pydantic import ValidationError
 
 from storage.errors import StoreDamagedError
-from storage.files import canonical_json, write_durably
+from storage.files import read_signed_json, write_signed_json
 from storage.layout import ABS_PART, FORMAT, VERSION, Manifest, Settings, TensorCheck, plan_arrays, site_sizes
 from storage.model_tensors import ModelTensors, checksum
 
@@ -20,29 +17,13 @@ MANIFEST = "manifest.json"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    content = manifest.model_dump(mode="json")
-    content["sha256"] = hashlib.sha256(canonical_json(content)).hexdigest()
-    write_durably(folder / MANIFEST, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_signed_json(folder / MANIFEST, manifest.model_dump(mode="json"))
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Raises :class:`StoreDamagedError` for a manifest that is missing, edited or of another format."""
     file = folder / MANIFEST
-    try:
-        parsed: Any = json.loads(file.read_bytes())
-        if not isinstance(parsed, dict):
-            raise StoreDamagedError(file, "is not a manifest")
-        content = cast("dict[str, Any]", parsed)
-        expected = content.pop("sha256", None)
-        actual = hashlib.sha256(canonical_json(content)).hexdigest()
-    except FileNotFoundError:
-        raise StoreDamagedError(file, "is missing") from None
-    except OSError as error:
-        raise StoreDamagedError(file, f"cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise StoreDamagedError(file, f"is not JSON ({error})") from error
-    if actual != expected:
-        raise StoreDamagedError(file, "was altered: it does not match its own checksum")
+    content = read_signed_json(file)
     if content.get("format") != FORMAT or content.get("version") != VERSION:
         raise StoreDamagedError(file, f"is not an attribution manifest of version {VERSION}")
     try:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -21,7 +22,7 @@ from tokenizers import Tokenizer
 
 from compute.address import Address, AddressError, parse_address
 from storage.attributions import AttributionStore
-from storage.errors import RunError
+from storage.errors import RunError, StorageError, StoreDamagedError
 from storage.files import sha256_file, subruns, sync_directory, sync_file, write_durably
 from storage.model_tensors import ModelTensors
 from storage.statistics import Statistics
@@ -217,19 +218,59 @@ class RunDirectory:
             raise RunError(f"{file} is not an evaluation", f"run: tributary evaluate {self.name}")
         return cast("dict[str, Any]", content)
 
-    def verify_files(self) -> list[str]:
-        """Compare every file that run.json names with its checksum; raises :class:`RunError`."""
-        for name, expected in self.info.files.items():
-            if name not in ("model.safetensors", "tokenizer.json"):
-                raise RunError(f"{self.path / 'run.json'} names an unexpected file {name[:80]!r}")
-            file = self.path / name
-            if not file.is_file():
-                raise RunError(f"{file} is missing", "restore it from a copy of the run")
-            if sha256_file(file) != expected:
-                raise RunError(
-                    f"{file} does not match its checksum in run.json", "restore it from a copy of the run"
-                )
-        return list(self.info.files)
+    def verify(self) -> Iterator[Check]:
+        """Read everything in the run and compare it with its checksums, one part after another.
+
+        Yields one :class:`Check` for each part, with its error instead of raising it.
+        """
+        for name, expected in sorted(self.info.files.items()):
+            yield _checked(
+                self.path / name, lambda name=name, expected=expected: self._verify_file(name, expected)
+            )
+        if (self.path / "corpus").is_dir():
+            yield _checked(self.path / "corpus", lambda: f"{len(self.corpus().tokens):,} tokens")
+        if (self.path / "evaluation.json").is_file():
+            yield _checked(self.path / "evaluation.json", lambda: f"{len(self.evaluation() or {})} fields")
+        for name in self.statistics_subruns():
+            yield _checked(
+                self.path / "statistics" / name,
+                lambda name=name: f"{len(self.statistics(name).arrays)} arrays",
+            )
+        for name in self.attribution_subruns():
+            yield _checked(
+                self.path / "attributions" / name,
+                lambda name=name: f"{self.attributions(name).verify():,} blocks",
+            )
+
+    def _verify_file(self, name: str, expected: str) -> str:
+        if name not in ("model.safetensors", "tokenizer.json"):
+            raise RunError(f"{self.path / 'run.json'} names an unexpected file {name[:80]!r}")
+        file = self.path / name
+        try:
+            actual = sha256_file(file)
+        except OSError as error:
+            raise StoreDamagedError(file, f"cannot be read ({error.strerror})") from error
+        if actual != expected:
+            raise StoreDamagedError(file, "does not match its checksum in run.json")
+        return f"{file.stat().st_size:,} bytes"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One part of a run that was verified: what was found in it, or what is wrong with it."""
+
+    path: Path
+    found: str
+    error: StorageError | None
+
+
+def _checked(path: Path, check: Callable[[], str]) -> Check:
+    try:
+        return Check(path, check(), None)
+    except StorageError as error:
+        return Check(path, "", error)
+    except ValueError as error:  # a CorpusError: its room knows no hints
+        return Check(path, "", RunError(str(error), "restore the corpus from a copy of the run"))
 
 
 def find_runs(folder: Path) -> list[Path]:

@@ -15,13 +15,13 @@ name                        shape        content
 ``tokens``                  [1]          positions in all
 ==========================  ===========  ========================================================
 
-On disk a subrun is ``manifest.json`` and ``statistics.safetensors``; the manifest holds the SHA-256.
+On disk a subrun is ``manifest.json`` and ``statistics.safetensors``; the manifest holds its SHA-256
+and its own.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from safetensors.numpy import load, save
 
 from compute.address import Address
 from storage.errors import StoreDamagedError, UnknownKeyError
-from storage.files import publish, write_durably
+from storage.files import publish, read_signed_json, write_durably, write_signed_json
 
 FORMAT = "tributary-statistics"
 PER_SITE = ("ci_sum", "ci_max", "alive_count", "activation_square_sum", "top_token", "top_token_ci")
@@ -67,23 +67,17 @@ class Statistics:
     def load(cls, path: Path) -> Statistics:
         """Read and check a subrun; raises :class:`StoreDamagedError`."""
         manifest_file, data_file = path / "manifest.json", path / "statistics.safetensors"
-        try:
-            manifest = json.loads(manifest_file.read_bytes())
-            if manifest["format"] != FORMAT or manifest["version"] != 1:
-                raise StoreDamagedError(manifest_file, "is not a statistics manifest of version 1")
-            expected, provenance = str(manifest["sha256"]), dict(manifest["provenance"])
-        except FileNotFoundError:
-            raise StoreDamagedError(manifest_file, "is missing") from None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StoreDamagedError(manifest_file, f"cannot be read ({error})") from error
+        manifest = read_signed_json(manifest_file)
+        if manifest.get("format") != FORMAT or manifest.get("version") != 1:
+            raise StoreDamagedError(manifest_file, "is not a statistics manifest of version 1")
         try:
             content = data_file.read_bytes()
         except OSError as error:
             raise StoreDamagedError(data_file, f"cannot be read ({error.strerror})") from error
-        if hashlib.sha256(content).hexdigest() != expected:
+        if hashlib.sha256(content).hexdigest() != manifest.get("data_sha256"):
             raise StoreDamagedError(data_file, "does not match the checksum in its manifest")
         try:
-            return cls(path.name, load(content), provenance)
+            return cls(path.name, load(content), manifest.get("provenance", {}))
         except (SafetensorError, KeyError, ValueError) as error:
             raise StoreDamagedError(data_file, f"is not a safetensors file ({error})") from error
 
@@ -95,13 +89,13 @@ def write_statistics(run_path: Path, arrays: Mapping[str, np.ndarray], provenanc
     work.mkdir(parents=True)
     content = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
     write_durably(work / "statistics.safetensors", content)
-    manifest = {
-        "format": FORMAT,
-        "version": 1,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "provenance": dict(provenance),
-    }
-    write_durably(
-        work / "manifest.json", (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
+    write_signed_json(
+        work / "manifest.json",
+        {
+            "format": FORMAT,
+            "version": 1,
+            "data_sha256": hashlib.sha256(content).hexdigest(),
+            "provenance": dict(provenance),
+        },
     )
     return publish(work, folder)

@@ -49,9 +49,11 @@ def tiny_decomposition(
         activation="silu" if family == "llama" else "gelu",
         tied_embeddings=tied_embeddings,
     )
-    target = TargetModel(config)
-    counts = {address: n_components + i % 3 for i, address in enumerate(target.topology.sites)}
-    decomposition = Decomposition(target, counts, "shared_mlp", (8,))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        target = TargetModel(config)
+        counts = {address: n_components + i % 3 for i, address in enumerate(target.topology.sites)}
+        decomposition = Decomposition(target, counts, "shared_mlp", (8,))
     with torch.no_grad():
         for parameter in decomposition.parameters():
             scale = 0.3 if parameter.dim() > 1 else 0.1
