@@ -31,4 +31,6 @@ RunDep = Annotated[Run, Depends(_run)]
 KeyParam = Annotated[KeyText, Path()]
 KParam = Annotated[int, Query(ge=1, le=MAX_K, description="How many entries")]
 RawParam = Annotated[bool, Query(description="Raw sums instead of normalised values")]
-SubrunParam = Annotated[str | None, Query(description="An attribution subrun; default the newest complete one")]
+SubrunParam = Annotated[
+    str | None, Query(description="An attribution subrun; default the newest complete one")
+]

@@ -59,7 +59,10 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         500: "A fault of the server",
         503: "Busy",
     }
-    return {status: {"model": ErrorBody, "description": words[status]} for status in sorted({400, 401, 403, 500, *statuses})}
+    return {
+        status: {"model": ErrorBody, "description": words[status]}
+        for status in sorted({400, 401, 403, 500, *statuses})
+    }
 
 
 def _validation_message(error: RequestValidationError) -> str:

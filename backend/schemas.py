@@ -17,7 +17,15 @@ Sign = Literal["positive", "negative"]
 Direction = Literal["sources", "targets"]
 NodeKind = Literal["component", "embed", "position", "output", "delta", "bias"]
 ComponentSort = Literal[
-    "key", "-mean_ci", "mean_ci", "-max_ci", "max_ci", "-density", "density", "-activation_rms", "activation_rms"
+    "key",
+    "-mean_ci",
+    "mean_ci",
+    "-max_ci",
+    "max_ci",
+    "-density",
+    "density",
+    "-activation_rms",
+    "activation_rms",
 ]
 #: The most entries a list holds, and the most components a page of them.
 MAX_K = 1000
@@ -147,7 +155,9 @@ class Entry(Schema):
     index: int | Literal["delta", "bias"]
     kind: NodeKind
     value: float
-    standard_error: float | None = Field(description="Jackknife over documents; null where fewer than 5 groups support it")
+    standard_error: float | None = Field(
+        description="Jackknife over documents; null where fewer than 5 groups support it"
+    )
     support: int = Field(description="Groups of documents in which the source occurs at all")
     label: str | None = Field(description="The token's text for embed and output entries")
     scale_free: bool = Field(
@@ -196,7 +206,9 @@ class ComponentSummary(Schema):
     density: float | None = Field(description="Share of positions with CI > 0")
     max_ci: float | None
     activation_rms: float | None = Field(description="Root mean square of the activation, scaled by ‖U‖")
-    top_tokens: list[str] = Field(description="Input tokens with the largest share of its CI mass; may be empty")
+    top_tokens: list[str] = Field(
+        description="Input tokens with the largest share of its CI mass; may be empty"
+    )
 
 
 class ComponentPage(Schema):
@@ -287,4 +299,20 @@ class TokenPage(Schema):
     run: str
     tokens: list[TokenHit]
     total: int = Field(description="How many match the query")
+    seconds: float
+
+
+class Check(Schema):
+    """One thing that ``tributary verify`` looked at. ``absent`` is no failure: it was not computed."""
+
+    name: str
+    status: Literal["ok", "failed", "absent"]
+    detail: str
+    seconds: float
+
+
+class Verification(Schema):
+    run: str
+    ok: bool
+    checks: list[Check]
     seconds: float

@@ -33,7 +33,9 @@ def list_page(
     site: Annotated[SiteText | None, Query(description="Only components of this site")] = None,
     q: Annotated[
         str | None,
-        Query(max_length=200, description="Part of a key, or text in one of the component's top input tokens"),
+        Query(
+            max_length=200, description="Part of a key, or text in one of the component's top input tokens"
+        ),
     ] = None,
     sort: ComponentSort = "key",
     cursor: Annotated[

@@ -30,9 +30,7 @@ _SCALE_FREE = (
     "zero; marked values cancel on their own. attr_frozen holds the scale constant and adds up to the target."
 )
 _OUTPUT_ABS_ABSENT = "attr_abs into output tokens was not computed here: the targets are components only."
-_CENTRED = (
-    "attr_abs of an output token is the effect on the magnitude of its centred logit (minus the mean of all logits)."
-)
+_CENTRED = "attr_abs of an output token is the effect on the magnitude of its centred logit (minus the mean of all logits)."
 
 
 def _kind(key: Key) -> NodeKind:
@@ -101,13 +99,17 @@ def entries(
 ) -> EntryList:
     """The strongest sources or targets of one sign; raises a 404 or 409 or the store's errors."""
     key = run.key(key_text)
-    return _entry_list(
-        run, run.attributions(subrun), key, direction, metric=metric, sign=sign, k=k, raw=raw
-    )
+    return _entry_list(run, run.attributions(subrun), key, direction, metric=metric, sign=sign, k=k, raw=raw)
 
 
 def attribution(
-    run: Run, source_text: str, target_text: str, *, metric: Metric, raw: bool = False, subrun: str | None = None
+    run: Run,
+    source_text: str,
+    target_text: str,
+    *,
+    metric: Metric,
+    raw: bool = False,
+    subrun: str | None = None,
 ) -> AttributionValue:
     """One edge. ``value`` and the standard error are normalised unless ``raw``."""
     watch = Stopwatch()

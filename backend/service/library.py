@@ -49,7 +49,9 @@ class Library:
                     self._opened[name] = kept
                 return kept[1]
         except OSError as error:
-            raise RunError(f"the run {name} cannot be read ({error.strerror})", "does it still exist?") from error
+            raise RunError(
+                f"the run {name} cannot be read ({error.strerror})", "does it still exist?"
+            ) from error
 
 
 def open_run(name: str, path: Path) -> Run:
