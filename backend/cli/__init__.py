@@ -47,11 +47,11 @@ class _LateCommand(TyperCommand):
         return self._loaded
 
     @property
-    def params(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride] (a list, made late)
+    def params(self) -> Any:
         return self._load().params
 
     @params.setter
-    def params(self, value: Any) -> None:
+    def params(self, value: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The base class sets it when made; what counts is what the module declares."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:

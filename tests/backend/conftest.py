@@ -1,0 +1,69 @@
+"""A real server on a free port over toy runs: one of each family, and one that has nothing computed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+
+from backend.app import create_app
+from backend.cli.serve import listen
+from backend.settings import Settings
+from storage.run_directory import RunDirectory
+from tests.support.tiny_run import make_tiny_run
+
+
+@contextmanager
+def served(settings: Settings) -> Iterator[httpx.Client]:
+    """Serve in a thread; yields a client of it."""
+    listener = listen("127.0.0.1", 0)
+    config = uvicorn.Config(create_app(settings), log_level="error", lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:
+        yield client
+    server.should_exit = True
+    thread.join(10)
+    listener.close()
+
+
+@pytest.fixture(scope="session")
+def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    make_tiny_run(folder / "llama", output_abs=True)
+    make_tiny_run(folder / "gpt2", family="gpt2", abs_part=True, delta="off", seed=1)
+    make_tiny_run(folder / "bare", attributions=False, statistics=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llama(runs_folder: Path) -> RunDirectory:
+    return RunDirectory.open(runs_folder / "llama")
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page that is built."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "assets").mkdir()
+    (folder / "index.html").write_text("<!doctype html><title>Tributary</title>", encoding="utf-8")
+    (folder / "assets" / "index-abc123.js").write_text("export {}", encoding="utf-8")
+    (folder / "favicon.svg").write_text("<svg/>", encoding="utf-8")
+    (folder.parent / "secret.txt").write_text("secret", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def client(runs_folder: Path, page: Path) -> Iterator[httpx.Client]:
+    with served(Settings(runs=runs_folder, page=page)) as client:
+        yield client
