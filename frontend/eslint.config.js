@@ -5,7 +5,7 @@ import globals from "globals";
 import ts from "typescript-eslint";
 
 export default ts.config(
-  { ignores: ["dist", "node_modules", "src/lib/api/schema.d.ts"] },
+  { ignores: ["**/dist", "**/node_modules", "**/schema.d.ts"] },
   js.configs.recommended,
   ...ts.configs.strict,
   ...svelte.configs.recommended,
@@ -22,5 +22,5 @@ export default ts.config(
     },
   },
   { files: ["**/*.svelte", "**/*.svelte.ts"], languageOptions: { parserOptions: { parser: ts.parser } } },
-  { files: ["*.config.*", "../tests/**"], languageOptions: { globals: { ...globals.node } } },
+  { files: ["**/*.config.*", "tests/**"], languageOptions: { globals: { ...globals.node } } },
 );

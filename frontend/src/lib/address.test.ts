@@ -4,7 +4,14 @@ import { addressOf, indexOf, isKey, kindOf, parseSite, siteColumns } from "./add
 
 describe("keys", () => {
   it("are recognised as the server writes them", () => {
-    for (const key of ["0.attn.q:17", "12.glu.down:delta", "0.mlp.up:bias", "embed:0", "output:1023", "position:5"]) {
+    for (const key of [
+      "0.attn.q:17",
+      "12.glu.down:delta",
+      "0.mlp.up:bias",
+      "embed:0",
+      "output:1023",
+      "position:5",
+    ]) {
       expect(isKey(key)).toBe(true);
     }
     for (const text of ["", "0.attn.q", "0.attn.q:", "0.attn.q:01", "0.attn.q:-1", "x:3", "0.attn.q:1 "]) {
@@ -14,14 +21,9 @@ describe("keys", () => {
 
   it("come apart into address and index", () => {
     expect([addressOf("2.glu.down:delta"), indexOf("2.glu.down:delta")]).toEqual(["2.glu.down", "delta"]);
-    expect(["0.attn.q:1", "embed:1", "output:1", "position:1", "0.attn.q:delta", "0.mlp.up:bias"].map(kindOf)).toEqual([
-      "component",
-      "embed",
-      "output",
-      "position",
-      "delta",
-      "bias",
-    ]);
+    expect(
+      ["0.attn.q:1", "embed:1", "output:1", "position:1", "0.attn.q:delta", "0.mlp.up:bias"].map(kindOf),
+    ).toEqual(["component", "embed", "output", "position", "delta", "bias"]);
   });
 });
 
@@ -32,7 +34,15 @@ describe("sites", () => {
   });
 
   it("give the columns of the map in display order", () => {
-    const columns = siteColumns(["1.glu.down", "0.attn.o", "0.glu.gate", "0.attn.q", "1.attn.v", "0.attn.k", "0.glu.up"]);
+    const columns = siteColumns([
+      "1.glu.down",
+      "0.attn.o",
+      "0.glu.gate",
+      "0.attn.q",
+      "1.attn.v",
+      "0.attn.k",
+      "0.glu.up",
+    ]);
     expect(columns.map((column) => column.projection)).toEqual(["q", "k", "v", "o", "gate", "up", "down"]);
   });
 });

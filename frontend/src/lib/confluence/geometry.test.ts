@@ -80,7 +80,9 @@ describe("layOut", () => {
   });
 
   it("takes the rest as measure where nothing else is shown", () => {
-    expect(layOut([flow("rest", "negative", 5, 10, true)], [], frame).left[0]).toMatchObject({ thickness: 18 });
+    expect(layOut([flow("rest", "negative", 5, 10, true)], [], frame).left[0]).toMatchObject({
+      thickness: 18,
+    });
   });
 });
 

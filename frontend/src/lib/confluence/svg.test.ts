@@ -36,7 +36,13 @@ describe("drawSvg", () => {
   });
 
   it("names what it shows, with numbers, errors and what is left out", () => {
-    for (const text of ["1.glu.down:7 in demo", "attr, normalised", "+2.000 ±0.250", "−1.000", "1 of 3 shown"]) {
+    for (const text of [
+      "1.glu.down:7 in demo",
+      "attr, normalised",
+      "+2.000 ±0.250",
+      "−1.000",
+      "1 of 3 shown",
+    ]) {
       expect(svg).toContain(text);
     }
   });

@@ -18,7 +18,11 @@ export function entry(key: string, value: number, more: Partial<Entry> = {}): En
   };
 }
 
-export function list(sign: EntryList["sign"], values: readonly number[], more: Partial<EntryList> = {}): EntryList {
+export function list(
+  sign: EntryList["sign"],
+  values: readonly number[],
+  more: Partial<EntryList> = {},
+): EntryList {
   const shown = values.reduce((sum, value) => sum + value, 0);
   return {
     status: "available",

@@ -34,7 +34,9 @@ describe("Batcher", () => {
 
   it("has one request under way at a time", async () => {
     let finish: (() => void) | undefined;
-    const { fetch, batcher } = make((keys) => new Promise((done) => (finish = () => done(new Map([[keys[0] ?? "", "x"]])))));
+    const { fetch, batcher } = make(
+      (keys) => new Promise((done) => (finish = () => done(new Map([[keys[0] ?? "", "x"]])))),
+    );
     const first = batcher.ask("a", live());
     await vi.advanceTimersByTimeAsync(50);
     const second = batcher.ask("b", live());

@@ -43,7 +43,8 @@ describe("the address of a view", () => {
     for (const metric of METRICS) views.push({ ...card("1.glu.down:delta"), metric });
     for (const sort of SORTS) views.push({ ...card("embed:0"), sort });
     for (const k of SIZES) views.push({ ...card("output:1023"), k, raw: true, subrun: "20261121-100000" });
-    for (const q of [" the", "100 %", "a&b=c", "#", "+", "é\n", ","]) views.push({ ...card("0.attn.q:1"), q });
+    for (const q of [" the", "100 %", "a&b=c", "#", "+", "é\n", ","])
+      views.push({ ...card("0.attn.q:1"), q });
     views.push({ ...card("0.attn.q:1", ["embed:3", "2.mlp.up:bias"]), site: "0.attn.q" });
     views.push({ ...card("0.attn.q:1"), site: "output" });
     for (const view of views) expect(reread(view)).toEqual(view);
@@ -88,7 +89,10 @@ describe("walking", () => {
   });
 
   it("another run keeps what means the same there", () => {
-    const view = enter({ ...card("0.attn.q:1"), site: "0.attn.q", q: "x", metric: "attr_abs", subrun: "s" }, "b");
+    const view = enter(
+      { ...card("0.attn.q:1"), site: "0.attn.q", q: "x", metric: "attr_abs", subrun: "s" },
+      "b",
+    );
     expect(view).toEqual({ ...INITIAL, page: { kind: "overview", run: "b" }, metric: "attr_abs" });
   });
 });
