@@ -86,8 +86,8 @@ def command(
     _train(trainer, checkpoint, checkpoint_minutes, stop_after)
 
     decomposition = trainer.decomposition.eval()
-    evaluation = evaluate_run(decomposition, corpus, evaluation_tokens, config.decomposition.batch_size)
-    statistics = gather_statistics(decomposition, corpus, config.decomposition.batch_size)
+    evaluation = evaluate_run(decomposition, corpus, evaluation_tokens)
+    statistics = gather_statistics(decomposition, corpus)
     made = provenance(
         command="tributary decompose",
         configuration=config.decomposition.model_dump_json(),

@@ -25,6 +25,8 @@ from storage.statistics import write_statistics
 
 #: A component counts as alive where its CI exceeds this somewhere: below it, it barely acts.
 ALIVE_THRESHOLD = 0.1
+#: Windows per batch. Fixed, because the noise of stochastic masks is drawn batch by batch.
+BATCH_SIZE = 8
 
 
 def command(
@@ -32,7 +34,6 @@ def command(
     runs: Annotated[Path, typer.Option(envvar="TRIBUTARY_RUNS", help="Folder of runs")] = Path("runs"),
     tokens: Annotated[int, typer.Option(min=1, help="Held-out tokens to evaluate on, at most")] = 65_536,
     statistics: Annotated[bool, typer.Option(help="Also gather component statistics over the corpus")] = True,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows per batch")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the evaluation as JSON")] = False,
 ) -> None:
@@ -40,10 +41,10 @@ def command(
     run = resolve_run(run_name, runs)
     decomposition = load_decomposition(run, choose_device(device))
     corpus = run.corpus()
-    evaluation = evaluate_run(decomposition, corpus, tokens, batch_size)
+    evaluation = evaluate_run(decomposition, corpus, tokens)
     write_durably(run.path / "evaluation.json", (evaluation.model_dump_json(indent=2) + "\n").encode())
     if statistics:
-        gathered = gather_statistics(decomposition, corpus, batch_size)
+        gathered = gather_statistics(decomposition, corpus)
         arrays = {name: value.numpy() for name, value in gathered.arrays().items()}
         made = provenance(
             command="tributary evaluate", corpus_sha256=corpus.sha256, tokens=str(gathered.tokens)
@@ -56,14 +57,14 @@ def command(
     console.print(f"written to {run.path}")
 
 
-def held_out_windows(corpus: TokenCorpus, length: int, tokens: int, batch_size: int) -> list[Tensor]:
+def held_out_windows(corpus: TokenCorpus, length: int, tokens: int) -> list[Tensor]:
     """Windows [B, length + 1] spread evenly over the validation split, at most ``tokens`` predictions."""
     held_out = corpus.split(validation=True)
     length = min(length, len(held_out) - 1)
     available = (len(held_out) - 1) // length
     count = max(1, min(available, tokens // length))
     starts = (torch.arange(count) * available // count) * length
-    return list(held_out[starts[:, None] + torch.arange(length + 1)].long().split(batch_size))
+    return list(held_out[starts[:, None] + torch.arange(length + 1)].long().split(BATCH_SIZE))
 
 
 def evaluate_run(
@@ -72,7 +73,7 @@ def evaluate_run(
     """Evaluate on windows of the target's full context from the validation split."""
     config = decomposition.target.config
     unigram = torch.bincount(corpus.split(validation=False).long(), minlength=config.vocab_size).float() + 1
-    batches = held_out_windows(corpus, config.context, tokens, batch_size)
+    batches = held_out_windows(corpus, config.context, tokens)
     device = decomposition.target.token_embedding.weight.device
     with progress("evaluate", len(batches), "batch") as update:
 
@@ -96,7 +97,7 @@ def gather_statistics(
     device = decomposition.target.token_embedding.weight.device
     all_tokens = torch.from_numpy(corpus.tokens)
     with progress("statistics", len(all_tokens), "token") as update:
-        for batch in windows(all_tokens, decomposition.target.config.context, batch_size):
+        for batch in windows(all_tokens, decomposition.target.config.context, BATCH_SIZE):
             statistics.add(batch.to(device))
             update(statistics.tokens)
     return statistics

@@ -126,8 +126,8 @@ def test_importance_functions_see_what_they_may(kind: ImportanceKind, hidden: tu
     seen = a if kind == "mlp" else x
     standard = ((seen - function.mean) * function.scale)[1, 2]
     value = standard[3:4] if kind == "mlp" else standard
-    for layer, (w, b) in enumerate(zip(function.weights, function.biases, strict=True)):
-        w, b = (w, b) if kind == "shared_mlp" else (w[3], b[3])
+    for layer, parameters in enumerate(zip(function.weights, function.biases, strict=True)):
+        w, b = parameters if kind == "shared_mlp" else (p[3] for p in parameters)
         value = (torch.nn.functional.gelu(value) if layer else value) @ w + b
     close(z[1, 2, 3], value[3 if kind == "shared_mlp" else 0])
     (gradient,) = torch.autograd.grad(z[0, 0, 1], a, allow_unused=True)
