@@ -11,7 +11,8 @@ J is what an entry (position p, source s) does to the mixed values. A query entr
 only, a key entry at every later position; Z_s = Σ_p ã_s(p) Σ J and attr_abs[t, s] is the same sum
 of S_t · (J · V_t), S = sign(y). With fewer key-value heads than query heads, each serves several
 query heads. Entries are handled sequence by sequence in order of position, in chunks: a chunk of
-queries needs no later keys, a chunk of keys no earlier queries.
+queries needs no later keys, a chunk of keys no earlier queries. Where very many components are
+alive, compute/attribution/attention_dense.py has a cheaper form.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ import torch
 from torch import Tensor
 
 from compute.address import Address
+from compute.attribution.attention_dense import DenseAttention
 from compute.attribution.capture import Capture
-from compute.attribution.read_point import ReadPointSums
+from compute.attribution.read_point import AbsTargets, ReadPointSums
 from compute.attribution.sparse import Rows, offsets_of, spmm, sum_rows
 from compute.decomposition.model import Decomposition
 from compute.targets.model import rotate_half
@@ -94,9 +96,16 @@ class AttentionOperation:
         """Add one batch: components of q, k and v, their biases and deltas."""
         batch = _Batch(self, out, capture)
         batch.add_value_components(rows[self.v])
-        n_sequences = len(capture.tokens)
-        batch.add_query_components(Entries.of(capture.weighted(self.q), n_sequences))
-        batch.add_key_components(Entries.of(capture.weighted(self.k), n_sequences))
+        for address in (self.q, self.k):
+            weighted = capture.weighted(address)
+            if batch.is_crowded(weighted):
+                batch.add_dense(address, weighted)
+                continue
+            entries = Entries.of(weighted, len(capture.tokens))
+            if address == self.q:
+                batch.add_query_components(entries)
+            else:
+                batch.add_key_components(entries)
         for address in (self.q, self.k, self.v):
             bias = self.decomposition.bias(address)
             if bias is not None:
@@ -132,7 +141,7 @@ class _Batch:
         """Key-value heads [B, H_kv, …] repeated to one for each query head."""
         return x.repeat_interleave(self.repeats, 1) if self.repeats > 1 else x.contiguous()
 
-    def _rows_at(self, x: Tensor, positions: Tensor) -> Tensor:
+    def rows_at(self, x: Tensor, positions: Tensor) -> Tensor:
         """x [H, T, n] at ``positions``: [H, len(positions), n]."""
         index = (self.head_rows + positions).view(-1)
         return x.reshape(-1, x.shape[-1]).index_select(0, index).view(len(x), len(positions), -1)
@@ -175,6 +184,37 @@ class _Batch:
     def width(self) -> int:
         return self.op.width
 
+    # -- queries and keys of very many components ------------------------------------------------
+
+    def is_crowded(self, weighted: Tensor) -> bool:
+        """Whether a matrix for each position is cheaper than a row for each entry (in multiply-adds)."""
+        n_positions, n_components = weighted.shape
+        per_entry = 2 * self.length
+        per_position = self.op.d_head * (self.length + n_components)
+        return int(torch.count_nonzero(weighted)) * per_entry > n_positions * per_position
+
+    def add_dense(self, address: Address, weighted: Tensor) -> None:
+        op = self.op
+        dense = DenseAttention(
+            self.queries,
+            self.keys,
+            self.values,
+            self.mixed,
+            self.pattern,
+            self.pattern_by_key,
+            self.rotary,
+            self.scale,
+        )
+        role = "query" if address == op.q else "key"
+        U = op.decomposition.U(address).detach().unflatten(1, (-1, op.d_head))
+        if role == "key" and self.repeats > 1:
+            U = U.repeat_interleave(self.repeats, 1)
+        here = self.out.rows(address, "component")
+        assert here is not None
+        self.out.add_signed(here, dense.signed(role, weighted, U))
+        if self.targets is not None:
+            self.out.add_abs(here, dense.absolute(role, weighted, U, self.targets.V, self.signs))
+
     # -- queries --------------------------------------------------------------------------------
 
     def add_query_components(self, entries: Entries) -> None:
@@ -203,10 +243,10 @@ class _Batch:
         for i, low in enumerate(range(0, n, chunk)):
             now, n_keys = slice(low, low + chunk), last_positions[i] + 1
             g = torch.bmm(u[:, now], keys[:, :, :n_keys])
-            g.mul_(self._rows_at(pattern, positions[now])[:, :, :n_keys])
+            g.mul_(self.rows_at(pattern, positions[now])[:, :, :n_keys])
             totals[:, now] = g.sum(-1, keepdim=True)
             J[:, now] = torch.bmm(g, values[:, :n_keys])
-        J.addcmul_(totals, self._rows_at(self.mixed[b], positions), value=-1)
+        J.addcmul_(totals, self.rows_at(self.mixed[b], positions), value=-1)
         effects.view(n, self.op.n_heads, self.op.d_head).copy_(J.transpose(0, 1))
 
     def _abs_of_effects(self, entries: Entries, effects: Tensor) -> Tensor:
@@ -229,73 +269,44 @@ class _Batch:
     def add_key_components(self, entries: Entries) -> None:
         op, out = self.op, self.out
         U = op.decomposition.U(op.k).detach()
-        n = len(entries.positions)
-        effects = self.queries.new_empty(n, self.width)
-        reads = block = None
-        if self.targets is not None:
-            reads = effects.new_empty(n, self.signs.shape[1])
-            block = effects.new_zeros(entries.n_components, self.signs.shape[1])
+        effects = self.queries.new_empty(len(entries.positions), self.width)
+        reads = None if self.targets is None else _KeyReads.empty(self, entries, self.targets)
         for b in range(self.n_sequences):
             part = slice(entries.starts[b], entries.starts[b + 1])
             if part.start < part.stop:
-                self._key_effects(b, entries, part, U, effects, reads, block)
+                self._key_effects(b, entries, part, U, effects[part], reads)
         here = out.rows(op.k, "component")
         assert here is not None
         out.add_signed(here, entries.by_component(effects).mul_(self.scale))
-        if reads is not None and block is not None:
-            out.add_abs(here, block.add_(entries.by_component(reads)).mul_(self.scale))
+        if reads is not None:
+            out.add_abs(here, reads.block.add_(entries.by_component(reads.with_values)).mul_(self.scale))
 
     def _key_effects(
-        self,
-        b: int,
-        entries: Entries,
-        part: slice,
-        U: Tensor,
-        effects: Tensor,
-        reads: Tensor | None,
-        block: Tensor | None,
+        self, b: int, entries: Entries, part: slice, U: Tensor, effects: Tensor, reads: _KeyReads | None
     ) -> None:
-        """Of the key entries of sequence ``b``: Σ_q J / c to ``effects`` [n, d].
-
-        For attr_abs the term with v(p) is summed for each entry into ``reads`` [n, n_targets],
-        that with z(q) for each component, over all its entries at once, into ``block``.
-        """
-        op, chunk = self.op, self.chunk
+        """Σ_q J / c of the key entries of sequence ``b``, written to ``effects`` [n, d]."""
+        n_heads, chunk = self.op.n_heads, self.chunk
         positions, components = entries.positions[part] - b * self.length, entries.components[part]
         n = len(positions)
         u = self._rotated(U, components, positions)
         u = u.repeat_interleave(self.repeats, 0) if self.repeats > 1 else u
         queries, pattern, mixed = self.queries[b].transpose(-1, -2), self.pattern_by_key[b], self.mixed[b]
-        J = u.new_empty(op.n_heads, n, op.d_head)
-        totals = u.new_empty(op.n_heads, n, 1)
-        if self.targets is not None:
-            signs = self.signs[b * self.length : (b + 1) * self.length]
-            values_read = self.values[b] @ self.read  # [H, T, n_targets]
-            all_g = u.new_zeros(op.n_heads, n, self.length)
+        J = u.new_empty(n_heads, n, self.op.d_head)
+        totals = u.new_empty(n_heads, n, 1)
+        sequence = None if reads is None else reads.of_sequence(b, positions)
         first_positions = positions[::chunk].tolist()
         for i, low in enumerate(range(0, n, chunk)):
             now, first = slice(low, low + chunk), first_positions[i]
             g = torch.bmm(u[:, now], queries[:, :, first:])
-            g.mul_(self._rows_at(pattern, positions[now])[:, :, first:])
+            g.mul_(self.rows_at(pattern, positions[now])[:, :, first:])
             totals[:, now] = g.sum(-1, keepdim=True)
             J[:, now] = torch.bmm(g, mixed[:, first:])
-            if reads is not None:
-                all_g[:, now, first:] = g
-                here = reads[part][now].zero_()
-                for head in range(op.n_heads):
-                    at_positions = values_read[head].index_select(0, positions[now])
-                    here.addcmul_(g[head] @ signs[first:], at_positions)
-        J = self._rows_at(self.values[b], positions).mul_(totals).sub_(J)
-        effects[part].view(n, op.n_heads, op.d_head).copy_(J.transpose(0, 1))
-        if block is None:
-            return
-        live, inverse = torch.unique(components, return_inverse=True)
-        order = torch.argsort(inverse, stable=True)
-        offsets = offsets_of(inverse, len(live))
-        values = entries.values[part].index_select(0, order)
-        summed = torch.stack([sum_rows(order, offsets, values, all_g[h]) for h in range(op.n_heads)], 1)
-        mixed_read = (mixed @ self.read).mul_(signs)  # [H, T, n_targets]
-        block.index_add_(0, live, summed.flatten(1) @ mixed_read.flatten(0, 1), alpha=-1)
+            if reads is not None and sequence is not None:
+                sequence.add(now, first, g, reads.with_values[part][now])
+        J = self.rows_at(self.values[b], positions).mul_(totals).sub_(J)
+        effects.view(n, n_heads, self.op.d_head).copy_(J.transpose(0, 1))
+        if reads is not None and sequence is not None:
+            sequence.finish(components, entries.values[part], reads.block)
 
     # -- biases and deltas ----------------------------------------------------------------------
 
@@ -305,7 +316,8 @@ class _Batch:
         here = self.out.rows(address, "bias" if kind == "bias" else "delta")
         if here is None:
             return
-        u = vectors.view(self.n_sequences, self.length, -1, op.d_head).transpose(1, 2)  # [B, heads, T, d_head]
+        # [B, heads of the site, T, d_head]
+        u = vectors.view(self.n_sequences, self.length, -1, op.d_head).transpose(1, 2)
         if address == op.v:
             J = self.pattern @ self._per_query_head(u)
         else:
@@ -321,3 +333,61 @@ class _Batch:
         self.out.add_signed(here, J.sum(0, keepdim=True))
         if self.targets is not None:
             self.out.add_abs(here, (J @ self.targets.V).mul_(self.signs).sum(0, keepdim=True))
+
+
+@dataclass(frozen=True)
+class _KeyReads:
+    """What targets read of key entries, for attr_abs.
+
+    The term with v(p) is summed over queries for each entry, ``with_values`` [n, n_targets]; that
+    with z(q) for all entries of a component at once, into ``block`` [C, n_targets] (both over c).
+    """
+
+    batch: _Batch
+    #: V by head, [H, d_head, n_targets].
+    read: Tensor
+    signs: Tensor
+    with_values: Tensor
+    block: Tensor
+
+    @classmethod
+    def empty(cls, batch: _Batch, entries: Entries, targets: AbsTargets) -> _KeyReads:
+        read = targets.V.view(batch.op.n_heads, batch.op.d_head, -1)
+        with_values = read.new_empty(len(entries.positions), read.shape[-1])
+        block = read.new_zeros(entries.n_components, read.shape[-1])
+        return cls(batch, read, batch.signs, with_values, block)
+
+    def of_sequence(self, b: int, positions: Tensor) -> _SequenceKeyReads:
+        length = self.batch.length
+        signs = self.signs[b * length : (b + 1) * length]
+        mixed_read = (self.batch.mixed[b] @ self.read).mul_(signs)
+        g = self.read.new_zeros(len(self.read), len(positions), length)
+        return _SequenceKeyReads(positions, signs, self.batch.values[b] @ self.read, mixed_read, g)
+
+
+@dataclass(frozen=True)
+class _SequenceKeyReads:
+    """One sequence: ``signs`` [T, n_targets], V_t·v and S_t V_t·z [H, T, n_targets], all g [H, n, T]."""
+
+    positions: Tensor
+    signs: Tensor
+    values_read: Tensor
+    mixed_read: Tensor
+    g: Tensor
+
+    def add(self, now: slice, first: int, g: Tensor, with_values: Tensor) -> None:
+        """A chunk of entries with g [H, n, T − first]; their reads go to ``with_values``."""
+        self.g[:, now, first:] = g
+        with_values.zero_()
+        for values_read, head_g in zip(self.values_read, g, strict=True):
+            with_values.addcmul_(
+                head_g @ self.signs[first:], values_read.index_select(0, self.positions[now])
+            )
+
+    def finish(self, components: Tensor, values: Tensor, block: Tensor) -> None:
+        live, inverse = torch.unique(components, return_inverse=True)
+        order = torch.argsort(inverse, stable=True)
+        offsets = offsets_of(inverse, len(live))
+        values = values.index_select(0, order)
+        by_query = torch.stack([sum_rows(order, offsets, values, g) for g in self.g], 1)
+        block.index_add_(0, live, by_query.flatten(1) @ self.mixed_read.flatten(0, 1), alpha=-1)

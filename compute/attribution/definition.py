@@ -33,7 +33,7 @@ of a raw logit is arbitrary, since a constant added to all of them changes no pr
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -229,6 +229,7 @@ def time_definition(
     delta: DefinitionDelta = "off",
     sample: int = 4,
     seed: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> DefinitionTiming:
     """Time the loop over targets on ``sample`` of each site's targets, scaled up to all of them.
 
@@ -249,7 +250,7 @@ def time_definition(
         chosen = torch.randperm(count, generator=generator)[:sample].tolist()
 
         def run(indices: list[int], target: Address = target) -> float:
-            started = time.perf_counter()
+            started = clock()
             attributions(
                 decomposition,
                 tokens,
@@ -258,7 +259,7 @@ def time_definition(
                 targets={target: indices},
                 importance=importance,
             )
-            return time.perf_counter() - started
+            return clock() - started
 
         forward = min(run([]), run([]))
         seconds += max(run(chosen) - forward, 0.0) / len(chosen) * weight

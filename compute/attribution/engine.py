@@ -13,6 +13,7 @@ What has no closed form goes through compute/attribution/fallback.py.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -90,7 +91,7 @@ class AttributionEngine:
         if not wanted:
             return {}
         sizes = {**self.decomposition.n_components, OUTPUT: self.decomposition.target.config.vocab_size}
-        chosen: dict[Address, Sequence[int] | None] = {a: None for a in self.decomposition.addresses}
+        chosen: dict[Address, Sequence[int] | None] = dict.fromkeys(self.decomposition.addresses)
         chosen.update(restricted)
         if output_abs is not None:
             chosen[OUTPUT] = None if output_abs == "all" else output_abs
@@ -99,7 +100,9 @@ class AttributionEngine:
                 raise ValueError(f"{address} is not a site of this model")
             wrong = [i for i in indices or () if not 0 <= i < sizes[address]]
             if wrong or (indices is not None and len(set(indices)) != len(indices)):
-                raise ValueError(f"the attr_abs targets of {address} must be distinct and below {sizes[address]}")
+                raise ValueError(
+                    f"the attr_abs targets of {address} must be distinct and below {sizes[address]}"
+                )
         return chosen
 
     def _operation(
@@ -178,7 +181,7 @@ class AttributionEngine:
                 sums.arrays[prefix + name] += value
         sources = captured
         if not self.ci_weighted:
-            sources = Capture(**{**vars(captured), "importance": None})
+            sources = replace(captured, importance=None)
         rows: dict[Address, Rows] = {
             address: component_rows(sources.weighted(address))
             for address in self.decomposition.addresses
@@ -200,16 +203,16 @@ class AttributionEngine:
         return WriterRows(rows, tuple(rows.offsets[boundaries].tolist()))
 
     def _statistics(self, captured: Capture) -> dict[str, Tensor]:
-        """The batch's statistics, summed in float64."""
+        """The batch's statistics, in float64."""
         config = self.decomposition.target.config
         total = torch.float64
         result: dict[str, Tensor] = {}
         assert captured.importance is not None
         for address, y in captured.activations.items():
-            result[f"ci_sum/{address}"] = captured.importance[address].sum(0, dtype=total)
-            result[f"activation_sum/{address}"] = y.sum(0, dtype=total)
-            result[f"activation_abs_sum/{address}"] = y.abs().sum(0, dtype=total)
-            result[f"activation_square_sum/{address}"] = y.square().sum(0, dtype=total)
+            result[f"ci_sum/{address}"] = captured.importance[address].sum(0).to(total)
+            result[f"activation_sum/{address}"] = y.sum(0).to(total)
+            result[f"activation_abs_sum/{address}"] = y.abs().sum(0).to(total)
+            result[f"activation_square_sum/{address}"] = y.square().sum(0).to(total)
         tokens = captured.tokens
         result["token_count"] = torch.bincount(tokens.flatten(), minlength=config.vocab_size).to(total)
         if not config.rotary:
@@ -217,11 +220,11 @@ class AttributionEngine:
             count[: tokens.shape[1]] = len(tokens)
             result["position_count"] = count
         logits = captured.logits
-        result["logit_sum"] = logits.sum(0, dtype=total)
-        result["logit_square_sum"] = logits.square().sum(0, dtype=total)
+        result["logit_sum"] = logits.sum(0).to(total)
+        result["logit_square_sum"] = logits.square().sum(0).to(total)
         if OUTPUT in self._chosen:
             centred = logits - logits.mean(-1, keepdim=True)
-            result["centred_logit_square_sum"] = centred.square().sum(0, dtype=total)
+            result["centred_logit_square_sum"] = centred.square().sum(0).to(total)
         result["tokens"] = torch.tensor([tokens.numel()], dtype=total, device=tokens.device)
         return result
 

@@ -101,13 +101,13 @@ def check_identities(decomposition: Decomposition, tokens: Tensor, *, seed: int 
     )
     signed, absolute = _definition_errors(decomposition, tokens, seed)
     checks.append(check("definition, attr", "a sample of targets agrees with autograd in float64", signed))
-    checks.append(check("definition, attr_abs", "a sample of targets agrees with autograd in float64", absolute))
+    checks.append(
+        check("definition, attr_abs", "a sample of targets agrees with autograd in float64", absolute)
+    )
     return checks
 
 
-def _worst(
-    sums: AttributionSums, operation: str, error_of: Callable[[ReadPointLayout], float]
-) -> float:
+def _worst(sums: AttributionSums, operation: str, error_of: Callable[[ReadPointLayout], float]) -> float:
     return max(error_of(point) for point in sums.layouts if point.operation == operation)
 
 

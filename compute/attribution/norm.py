@@ -68,7 +68,12 @@ class NormOperation:
     """The closed forms into one read point behind a norm."""
 
     def __init__(
-        self, decomposition: Decomposition, norm: Norm, n_writers: int, writers: Writers, targets: AbsTargets | None
+        self,
+        decomposition: Decomposition,
+        norm: Norm,
+        n_writers: int,
+        writers: Writers,
+        targets: AbsTargets | None,
     ) -> None:
         self.decomposition = decomposition
         self.centred = norm.centred
@@ -83,13 +88,14 @@ class NormOperation:
         #: Whether token embeddings are all that this norm sees.
         self.lone_source = n_writers == 0 and decomposition.target.position_embedding is None
 
-    def _centre(self, x: Tensor) -> Tensor:
+    def centre(self, x: Tensor) -> Tensor:
+        """Without its mean where the norm removes it."""
         return x - x.mean(-1, keepdim=True) if self.centred else x
 
     @cached_property
     def scaled_U(self) -> Tensor:  # noqa: N802
         """ΓŨ [C_upstream, d]."""
-        return self._centre(self.U) * self.gamma
+        return self.centre(self.U) * self.gamma
 
     @cached_property
     def overlaps(self) -> Tensor:
@@ -119,7 +125,12 @@ class _Batch:
     """One batch at one norm."""
 
     def __init__(
-        self, op: NormOperation, out: ReadPointSums, normalised: Tensor, inverse_scale: Tensor, capture: Capture
+        self,
+        op: NormOperation,
+        out: ReadPointSums,
+        normalised: Tensor,
+        inverse_scale: Tensor,
+        capture: Capture,
     ) -> None:
         self.op, self.out, self.capture = op, out, capture
         self.x_hat, self.inverse_scale = normalised, inverse_scale
@@ -128,9 +139,7 @@ class _Batch:
         if out.abs_targets is not None:
             y = out.abs_targets.activations(capture)
             self.signs = y.sign()
-            self.magnitudes = (
-                y.abs() if op.beta is None else self.signs * (y - op.beta @ out.abs_targets.V)
-            )
+            self.magnitudes = y.abs() if op.beta is None else self.signs * (y - op.beta @ out.abs_targets.V)
 
     def add_components(self, rows: Rows) -> None:
         op, out = self.op, self.out
@@ -173,7 +182,7 @@ class _Batch:
         along = scale * (
             vectors.index_select(0, rows.row_of) * self.x_hat.index_select(0, rows.positions)
         ).sum(1)
-        scaled_vectors = op._centre(vectors) * op.gamma
+        scaled_vectors = op.centre(vectors) * op.gamma
         Z = scaled_vectors * weights[:, None] - spmm(rows, along, self.scaled_x_hat) / self.width
         out.add_signed(here, Z)
         if out.abs_targets is not None:
@@ -189,7 +198,7 @@ class _Batch:
                 continue
             along = (self.x_hat @ bias) * self.inverse_scale
             total = self.inverse_scale.sum()
-            scaled_bias = op._centre(bias) * op.gamma
+            scaled_bias = op.centre(bias) * op.gamma
             out.add_signed(here, (scaled_bias * total - (along @ self.scaled_x_hat) / self.width)[None])
             out.add_frozen_weight(here, total[None])
             if out.abs_targets is not None:
@@ -200,7 +209,7 @@ class _Batch:
         op, out = self.op, self.out
         outputs = torch.stack([self.capture.delta_outputs[a] for a in op.addresses], 1)  # [P, m, d]
         along = torch.einsum("pmd,pd->pm", outputs, self.x_hat) * self.inverse_scale[:, None]
-        scaled = op._centre(outputs) * self.inverse_scale[:, None, None]
+        scaled = op.centre(outputs) * self.inverse_scale[:, None, None]
         frozen = scaled.sum(0) * op.gamma
         Z = frozen - (along.T @ self.scaled_x_hat) / self.width
         block = None

@@ -79,7 +79,8 @@ class Case:
         generator = torch.Generator().manual_seed(self.seed)
         target = TargetModel(config)
         counts = {
-            address: 2 + int(torch.randint(0, 8, (1,), generator=generator)) for address in target.topology.sites
+            address: 2 + int(torch.randint(0, 8, (1,), generator=generator))
+            for address in target.topology.sites
         }
         decomposition = RandomDecomposition(target, counts, "mlp", (2,))
         decomposition.density = self.density
@@ -108,11 +109,7 @@ def blocks_of(decomposition: Decomposition, sums: AttributionSums) -> dict[Edges
         Z = sums.arrays[f"signed/{point.name}"]
         frozen = frozen_rows(decomposition, sums, point)
         for reader in point.readers:
-            V = (
-                decomposition.V(reader)
-                if reader.is_site
-                else decomposition.target.unembedding.weight.T
-            )
+            V = decomposition.V(reader) if reader.is_site else decomposition.target.unembedding.weight.T
             for block in point.blocks:
                 rows = slice(block.offset, block.offset + block.count)
                 edges = lambda metric: Edges(metric, reader, block.address, block.kind)  # noqa: B023, E731

@@ -12,7 +12,7 @@ from compute.targets.config import TargetConfig
 from compute.targets.model import TargetModel
 from tests.compute.attribution.models import Case, blocks_of, engine_sums
 
-V, O, UP, DOWN = (parse_address(f"0.{name}") for name in ("attn.v", "attn.o", "mlp.up", "mlp.down"))
+VALUE, MIXED = parse_address("0.attn.v"), parse_address("0.attn.o")
 
 
 def hand_made() -> tuple[Decomposition, torch.Tensor]:
@@ -41,9 +41,9 @@ def hand_made() -> tuple[Decomposition, torch.Tensor]:
         for name, parameter in decomposition.named_parameters():
             parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
         target.token_embedding.weight.copy_(torch.tensor([[4.0, 0.0], [-2.0, 0.0]]))
-        decomposition.V(V).copy_(torch.tensor([[3.0], [0.0]]))  # a_v = 3 x̂_0
-        decomposition.U(V).copy_(torch.tensor([[1.0, 0.0]]))
-        decomposition.V(O).copy_(torch.tensor([[2.0], [5.0]]))  # a_o = 2 z_0
+        decomposition.V(VALUE).copy_(torch.tensor([[3.0], [0.0]]))  # a_v = 3 x̂_0
+        decomposition.U(VALUE).copy_(torch.tensor([[1.0, 0.0]]))
+        decomposition.V(MIXED).copy_(torch.tensor([[2.0], [5.0]]))  # a_o = 2 z_0
         for address in decomposition.addresses:
             linear = target.linear(address)
             linear.weight.copy_((decomposition.V(address) @ decomposition.U(address)).T)
@@ -59,22 +59,22 @@ def test_values_into_o_by_hand():
     # attr = ½ · [(2 + 1) · 3 + 1 · (-3)] = 3. With |a_o| the sign of a_o(1) = 0 removes position 1:
     # attr_abs = ½ · 2 · 3 = 3.
     found = attributions(decomposition, tokens)
-    assert found[Edges("attr", O, V, "component")].item() == pytest.approx(3)
-    assert found[Edges("attr_abs", O, V, "component")].item() == pytest.approx(3)
+    assert found[Edges("attr", MIXED, VALUE, "component")].item() == pytest.approx(3)
+    assert found[Edges("attr_abs", MIXED, VALUE, "component")].item() == pytest.approx(3)
     cut = cut_pass(decomposition, tokens, "node")
-    assert cut.targets[O].flatten().tolist() == pytest.approx([6, 0])
+    assert cut.targets[MIXED].flatten().tolist() == pytest.approx([6, 0])
     fast = blocks_of(decomposition, engine_sums(decomposition, tokens))
-    assert fast[Edges("attr", O, V, "component")].item() == pytest.approx(3)
-    assert fast[Edges("attr_abs", O, V, "component")].item() == pytest.approx(3)
+    assert fast[Edges("attr", MIXED, VALUE, "component")].item() == pytest.approx(3)
+    assert fast[Edges("attr_abs", MIXED, VALUE, "component")].item() == pytest.approx(3)
 
 
 def test_a_norm_is_scale_free_by_hand():
     decomposition, tokens = hand_made()
     found = attributions(decomposition, tokens, metrics=("attr", "attr_frozen"))
     # The value's activation is 3 x̂_0 = ±3 and does not depend on how long the embedding is.
-    assert found[Edges("attr", V, EMBED, "embed")].abs().max().item() < 1e-9
+    assert found[Edges("attr", VALUE, EMBED, "embed")].abs().max().item() < 1e-9
     # With the scale held constant, the whole activation is due to the embedding.
-    assert found[Edges("attr_frozen", V, EMBED, "embed")][0].tolist() == pytest.approx([3, -3])
+    assert found[Edges("attr_frozen", VALUE, EMBED, "embed")][0].tolist() == pytest.approx([3, -3])
 
 
 @pytest.mark.parametrize("delta", ["node", "off", "through"])
@@ -100,7 +100,9 @@ def test_attribution_is_the_slope_when_an_activation_is_scaled(delta: str):
     from compute.targets.model import Trace
 
     decomposition.target(tokens, site=site, trace=Trace())
-    expected = [torch.autograd.grad(seen[target][..., t].sum(), scale, retain_graph=True)[0].item() for t in range(2)]
+    expected = [
+        torch.autograd.grad(seen[target][..., t].sum(), scale, retain_graph=True)[0].item() for t in range(2)
+    ]
     block = found[Edges("attr", target, source, "component")]
     assert block.sum(1)[:2].tolist() == pytest.approx(expected)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -34,7 +34,9 @@ cases = st.builds(
     seed=st.integers(0, 10_000),
 )
 deltas = st.sampled_from(["node", "off"])
-quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+quick = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
 
 
 def by_sequence(importance: Mapping[Address, Tensor], tokens: Tensor) -> dict[Address, Tensor]:
@@ -43,10 +45,14 @@ def by_sequence(importance: Mapping[Address, Tensor], tokens: Tensor) -> dict[Ad
 
 @quick
 @given(cases, deltas, st.booleans(), st.sampled_from(["auto", "fallback"]), st.data())
-def test_agrees_with_the_definition_in_float64(case: Case, delta: str, weighted: bool, method: str, data: st.DataObject):
+def test_agrees_with_the_definition_in_float64(
+    case: Case, delta: str, weighted: bool, method: str, data: st.DataObject
+):
     decomposition, tokens = case.build()
     sites = list(decomposition.addresses)
-    decomposition.silent_sites = frozenset(data.draw(st.lists(st.sampled_from(sites), max_size=3), label="silent"))
+    decomposition.silent_sites = frozenset(
+        data.draw(st.lists(st.sampled_from(sites), max_size=3), label="silent")
+    )
     sums = engine_sums(
         decomposition, tokens, delta=delta, ci_weighted=weighted, output_abs="all", method=method
     )
@@ -60,6 +66,8 @@ def test_agrees_with_the_definition_in_float64(case: Case, delta: str, weighted:
 @quick
 @given(cases, deltas)
 def test_agrees_with_the_definition_in_float32(case: Case, delta: str):
+    # With a single position queries and keys have no effect, and their attributions are rounding noise.
+    assume(case.length > 1)
     decomposition, tokens = case.build()
     decomposition.float()
     engine = AttributionEngine(decomposition, delta, output_abs="all")

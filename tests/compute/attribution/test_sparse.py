@@ -12,7 +12,13 @@ from compute.attribution.sparse import component_rows, row_sums, rows_by_id, sdd
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)
-@given(st.integers(1, 20), st.integers(1, 9), st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.integers(0, 99), st.booleans())
+@given(
+    st.integers(1, 20),
+    st.integers(1, 9),
+    st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    st.integers(0, 99),
+    st.booleans(),
+)
 def test_kernels(n_positions: int, n_components: int, density: float, seed: int, sampled: bool):
     generator = torch.Generator().manual_seed(seed)
 
