@@ -27,6 +27,7 @@ def parts(array: ArrayPlan, n_groups: int) -> Iterator[tuple[slice, slice]]:
     rows, columns = array.shape
     if not rows or not columns:
         return
+    assert array.groups is not None
     row_step = max(array.total.rows, array.groups.rows)
     column_step = max(array.total.columns, array.groups.columns)
     budget = _PART_ELEMENTS // n_groups

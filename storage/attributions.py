@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from compute.address import OUTPUT, Address, Key
+from storage.compact_planes import CompactPlanes
 from storage.errors import NotComputedError, StoreDamagedError
 from storage.keys import KeySpace
 from storage.layout import Manifest, Metric, ReadPoint
@@ -21,14 +22,12 @@ from storage.manifest import MANIFEST, read_manifest
 from storage.model_tensors import ModelTensors
 from storage.numbers import Edge, EdgeValue, Numbers
 from storage.operands import Operands
-from storage.planes import FullPlanes
+from storage.planes import FullPlanes, Planes
 from storage.results import Attribution, Entry, TopEntries
 
 __all__ = ["Attribution", "AttributionStore", "Entry", "Metric", "Sign", "TopEntries"]
 
 Sign = Literal["positive", "negative"]
-#: Files of a store; anything else in its directory does not belong there.
-FILES = (MANIFEST, "totals.bin", "groups.bin")
 
 
 class AttributionStore:
@@ -38,7 +37,9 @@ class AttributionStore:
         self.path = path
         self.manifest = manifest
         self._operands = operands
-        self._planes = FullPlanes(path, manifest)
+        self._planes: Planes = (CompactPlanes if manifest.encoding == "compact" else FullPlanes)(
+            path, manifest
+        )
         self._keys = KeySpace(manifest.settings)
         self._numbers = Numbers(manifest, self._planes, operands, self._keys)
 
@@ -189,7 +190,7 @@ class AttributionStore:
         """
         read_manifest(self.path)
         for entry in sorted(self.path.iterdir()):
-            if entry.name not in FILES:
+            if entry.name != MANIFEST and entry.name not in self.manifest.sizes:
                 raise StoreDamagedError(entry, "does not belong to this store", "move it elsewhere")
         self._operands.verify()
         return self._planes.verify()

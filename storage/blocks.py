@@ -61,7 +61,7 @@ def grids(
     return {
         array.name: _Grid(
             array,
-            array.total if plane == "total" else array.groups,
+            array.total if plane == "total" or array.groups is None else array.groups,
             planes,
             _seed(store_id, file, array.name),
         )

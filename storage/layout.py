@@ -179,13 +179,16 @@ class BlockPlan(_Model):
 
 
 class ArrayPlan(_Model):
-    """One array: shape [rows, columns] (statistics: one row), and its blocks in the two files."""
+    """One array: shape [rows, columns] (statistics: one row), and its blocks in the files.
+
+    A compact store has one file, and no plan for ``groups``.
+    """
 
     name: str
     shape: tuple[int, int]
-    dtype: Literal["<f4", "<f8"]
+    dtype: Literal["<f2", "<f4", "<f8", "<i4", "|u1"]
     total: BlockPlan
-    groups: BlockPlan
+    groups: BlockPlan | None
 
 
 class Manifest(_Model):
@@ -200,6 +203,9 @@ class Manifest(_Model):
     method_reason: str
     settings: Settings
     provenance: dict[str, str]
+    #: What a compact encoding loses, in words, and as figures measured when it was made.
+    encoding_note: str | None = None
+    encoding_loss: dict[str, float] = Field(default_factory=dict)
     model_tensors: dict[str, TensorCheck]
     arrays: tuple[ArrayPlan, ...]
     sizes: dict[str, int]
@@ -226,10 +232,10 @@ def group_block_shape(name: str, shape: tuple[int, int], itemsize: int, n_groups
 
 def _block(name: str, shape: tuple[int, int], tile: int, elements: int) -> tuple[int, int]:
     rows, columns = max(shape[0], 1), max(shape[1], 1)
-    if name.startswith("abs/"):
-        return min(rows, tile), min(columns, tile)
     if rows == 1:
         return 1, min(columns, _power(elements))
+    if name.startswith("abs/"):
+        return min(rows, tile), min(columns, tile)
     return min(rows, _power(elements // columns)), columns
 
 
@@ -262,6 +268,34 @@ def plan_arrays(
         totals += _ceil(shape[0], r) * _ceil(shape[1], c) * record_size(r * c * size)
         groups += _ceil(shape[0], gr) * _ceil(shape[1], gc) * record_size(n_groups * gr * gc * size)
     return tuple(plans), {"totals.bin": totals, "groups.bin": groups}
+
+
+def plan_compact(
+    shapes: Mapping[str, tuple[tuple[int, int], str]],
+) -> tuple[tuple[ArrayPlan, ...], dict[str, int]]:
+    """Plans for the arrays of a compact store, given shape and type; and the size of its one file."""
+    plans: list[ArrayPlan] = []
+    offset = 0
+    for name in sorted(shapes):
+        shape, dtype = shapes[name]
+        size = int(dtype[2:])
+        r, c = block_shape(name, shape, size)
+        total = BlockPlan(offset=offset, rows=r, columns=c)
+        plans.append(
+            ArrayPlan.model_validate(
+                {"name": name, "shape": shape, "dtype": dtype, "total": total, "groups": None}
+            )
+        )
+        offset += _ceil(shape[0], r) * _ceil(shape[1], c) * record_size(r * c * size)
+    return tuple(plans), {"compact.bin": offset}
+
+
+def denominator_name(settings: Settings, block: RowBlock, *, part: bool) -> str:
+    """The statistic that divides a block's rows; ``tokens`` is one number for all of them."""
+    name = {"embed": "token_count", "position": "position_count"}.get(block.kind, "tokens")
+    if block.kind == "component" and settings.ci_weighted:
+        name = f"ci_sum/{block.address}"
+    return f"{ABS_PART}{name}" if part else name
 
 
 def record_size(payload: int) -> int:

@@ -10,7 +10,17 @@ from pydantic import ValidationError
 
 from storage.errors import StoreDamagedError
 from storage.files import read_signed_json, write_signed_json
-from storage.layout import ABS_PART, FORMAT, VERSION, Manifest, Settings, TensorCheck, plan_arrays, site_sizes
+from storage.layout import (
+    ABS_PART,
+    FORMAT,
+    VERSION,
+    Manifest,
+    Settings,
+    TensorCheck,
+    plan_arrays,
+    plan_compact,
+    site_sizes,
+)
 from storage.model_tensors import ModelTensors, checksum
 
 MANIFEST = "manifest.json"
@@ -28,9 +38,13 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreDamagedError(file, f"is not an attribution manifest of version {VERSION}")
     try:
         manifest = Manifest.model_validate(content)
-        shapes = {a.name: (a.shape[1:] if a.dtype == "<f8" else a.shape) for a in manifest.arrays}
-        check_shapes(manifest.settings, shapes)
-        if plan_arrays(shapes, manifest.settings.n_groups) != (manifest.arrays, manifest.sizes):
+        if manifest.encoding == "compact":
+            plan = plan_compact({a.name: (a.shape, a.dtype) for a in manifest.arrays})
+        else:
+            shapes = {a.name: (a.shape[1:] if a.dtype == "<f8" else a.shape) for a in manifest.arrays}
+            check_shapes(manifest.settings, shapes)
+            plan = plan_arrays(shapes, manifest.settings.n_groups)
+        if plan != (manifest.arrays, manifest.sizes):
             raise ValueError("its blocks do not lie where they should")
     except ValidationError as error:
         raise StoreDamagedError(file, f"is malformed: {error.errors()[0]['msg']}") from error

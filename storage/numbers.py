@@ -15,9 +15,9 @@ import numpy as np
 
 from compute.address import OUTPUT, Address, parse_address
 from storage.errors import NotComputedError
-from storage.jackknife import normalise, standard_errors, supports
+from storage.jackknife import MIN_SUPPORT, normalise, standard_errors, supports
 from storage.keys import KeySpace
-from storage.layout import ABS_PART, Manifest, Metric, ReadPoint, RowBlock
+from storage.layout import ABS_PART, Manifest, Metric, ReadPoint, denominator_name
 from storage.operands import Operands
 from storage.planes import Planes
 
@@ -144,8 +144,9 @@ class Numbers:
         if not edges:
             return []
         n, part = len(edges), self._part(metric)
-        totals, groups = np.empty(n), np.empty((self._settings.n_groups, n))
+        totals, groups = np.empty(n), np.zeros((self._settings.n_groups, n))
         source, squares = np.empty_like(groups), np.empty_like(groups)
+        relative = np.full(n, np.nan)
         rows: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
         for i, edge in enumerate(edges):
             source[:, i] = self._source_groups(edge, part)
@@ -157,7 +158,11 @@ class Numbers:
                     (_one(self._abs_row(edge.reader, edge.target)), _one(edge.row)),
                 )
                 totals[i] = self._planes.total(name, *where)[0, 0]
-                groups[:, i] = self._planes.groups(name, *where)[:, 0, 0]
+                stored_error = self._planes.relative_error(name, where[0].start, edge.row)
+                if stored_error is None:
+                    groups[:, i] = self._planes.groups(name, *where)[:, 0, 0]
+                else:
+                    relative[i] = stored_error
                 continue
             place = (edge.point.name, edge.row)
             if place not in rows:
@@ -172,6 +177,9 @@ class Numbers:
             square_sums = np.array([self._target_squares(e.reader, metric)[e.target] for e in edges])
             totals = normalise(totals, denominators, square_sums, self._tokens[part])
         support = supports(source)
+        if metric == "attr_abs" and not self._planes.has_abs_groups:
+            errors = np.where(support >= MIN_SUPPORT, np.abs(totals) * relative, np.nan)
+            errors = errors if normalised else np.full(n, np.nan)
         return [EdgeValue(float(totals[i]), float(errors[i]), int(support[i])) for i in range(n)]
 
     def _row_total(self, point: ReadPoint, row: int, metric: Metric) -> np.ndarray:
@@ -203,20 +211,13 @@ class Numbers:
         """Whether a metric rests on a part of the tokens, with statistics of its own."""
         return metric == "attr_abs" and self._planes.has(f"{ABS_PART}tokens")
 
-    def _denominator_name(self, block: RowBlock, part: bool) -> str:
-        """The statistic that divides a block's rows; ``tokens`` is one number for all of them."""
-        name = {"embed": "token_count", "position": "position_count"}.get(block.kind, "tokens")
-        if block.kind == "component" and self._settings.ci_weighted:
-            name = f"ci_sum/{block.address}"
-        return f"{ABS_PART}{name}" if part else name
-
     def _source_denominators(self, point: ReadPoint, metric: Metric) -> np.ndarray:
         """Denominators of all rows of a read point, [n_rows]; kept in memory once read."""
         place = (point.name, self._part(metric))
         if place not in self._denominators:
             pieces: list[np.ndarray] = []
             for block in point.blocks:
-                values = self._planes.total(self._denominator_name(block, place[1]))[0]
+                values = self._planes.total(denominator_name(self._settings, block, part=place[1]))[0]
                 pieces.append(np.broadcast_to(values, block.count))
             self._denominators[place] = np.concatenate(pieces)
         return self._denominators[place]
@@ -224,7 +225,7 @@ class Numbers:
     def _source_groups(self, edge: Edge, part: bool) -> np.ndarray:
         """The source's denominator in each group, [groups]."""
         block = edge.point.block_at(edge.row)
-        name = self._denominator_name(block, part)
+        name = denominator_name(self._settings, block, part=part)
         index = 0 if name.removeprefix(ABS_PART) == "tokens" else edge.row - block.offset
         return self._planes.groups(name, columns=_one(index))[:, 0, 0]
 

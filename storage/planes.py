@@ -28,6 +28,15 @@ class Planes(Protocol):
         """All rows of a signed array times a direction [d_in]: [n_rows], float64."""
         ...
 
+    @property
+    def has_abs_groups(self) -> bool:
+        """Whether attr_abs is stored by group, or with :meth:`relative_error` beside it."""
+        ...
+
+    def relative_error(self, name: str, row: int, column: int) -> float | None:
+        """Standard error of a normalised attr_abs value as a share of it; None where groups are stored."""
+        ...
+
     def verify(self) -> int:
         """Check every block; returns how many there are."""
         ...
@@ -58,6 +67,13 @@ class FullPlanes:
 
     def project(self, name: str, direction: np.ndarray) -> np.ndarray:
         return (self.total(name) @ direction.astype(np.float32)).astype(np.float64)
+
+    @property
+    def has_abs_groups(self) -> bool:
+        return True
+
+    def relative_error(self, name: str, row: int, column: int) -> float | None:
+        return None
 
     def verify(self) -> int:
         return self._totals.verify() + self._groups.verify()
