@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
 from collections.abc import Iterator
@@ -35,6 +36,17 @@ def served(settings: Settings) -> Iterator[httpx.Client]:
     server.should_exit = True
     thread.join(10)
     listener.close()
+
+
+def get_as_written(client: httpx.Client, path: str) -> httpx.Response:
+    """GET a path as it stands: httpx resolves dots and slashes before it sends, an attacker does not."""
+    assert client.base_url.port is not None
+    connection = http.client.HTTPConnection(client.base_url.host, client.base_url.port, timeout=60)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    response = httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+    connection.close()
+    return response
 
 
 @pytest.fixture(scope="session")

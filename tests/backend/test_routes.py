@@ -34,7 +34,12 @@ def test_runs_are_listed_with_what_each_has(client: httpx.Client) -> None:
 
 def test_run_detail(client: httpx.Client, llama: RunDirectory) -> None:
     detail = get(client, "/runs/llama")
-    assert [site["address"] for site in detail["sites"]][:4] == ["0.attn.q", "0.attn.k", "0.attn.v", "0.attn.o"]
+    assert [site["address"] for site in detail["sites"]][:4] == [
+        "0.attn.q",
+        "0.attn.k",
+        "0.attn.v",
+        "0.attn.o",
+    ]
     statistics = llama.statistics()
     for site in detail["sites"]:
         ci_max = statistics.arrays[f"ci_max/{site['address']}"]
@@ -140,7 +145,14 @@ LISTS = [
 @pytest.mark.parametrize("sign", ["positive", "negative"])
 @pytest.mark.parametrize("raw", [False, True])
 def test_lists_are_those_of_the_store(
-    client: httpx.Client, llama: RunDirectory, run: str, key: str, direction: str, metric: Any, sign: Any, raw: bool
+    client: httpx.Client,
+    llama: RunDirectory,
+    run: str,
+    key: str,
+    direction: str,
+    metric: Any,
+    sign: Any,
+    raw: bool,
 ) -> None:
     found = get(client, f"/runs/{run}/components/{key}/{direction}", metric=metric, sign=sign, k=5, raw=raw)
     store = RunDirectory.open(llama.path.parent / run).attributions()
@@ -204,7 +216,9 @@ def test_notes_say_what_numbers_do_not(client: httpx.Client) -> None:
 
 def test_a_batch_gives_cards_in_order_and_reasons(client: httpx.Client) -> None:
     keys = ["1.attn.o:1", "embed:3", "0.attn.q:999", "output:3", "embed:3"]
-    answer = client.post("/api/runs/llama/components:batch", json={"keys": keys, "k": 2, "metric": "attr_abs"})
+    answer = client.post(
+        "/api/runs/llama/components:batch", json={"keys": keys, "k": 2, "metric": "attr_abs"}
+    )
     assert answer.status_code == 200
     body = answer.json()
     assert [card["key"] for card in body["cards"]] == ["1.attn.o:1", "embed:3", "output:3"]
