@@ -57,7 +57,9 @@ def tiny_decomposition(
     with torch.no_grad():
         for parameter in decomposition.parameters():
             scale = 0.3 if parameter.dim() > 1 else 0.1
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
+            noise = torch.randn(parameter.shape, generator=generator) * scale
+            # Gains stay near one; matrices are replaced, for some come uninitialised.
+            parameter.copy_(noise if parameter.dim() > 1 else parameter + noise)
     return decomposition
 
 
