@@ -67,9 +67,7 @@ def held_out_windows(corpus: TokenCorpus, length: int, tokens: int) -> list[Tens
     return list(held_out[starts[:, None] + torch.arange(length + 1)].long().split(BATCH_SIZE))
 
 
-def evaluate_run(
-    decomposition: Decomposition, corpus: TokenCorpus, tokens: int, batch_size: int
-) -> Evaluation:
+def evaluate_run(decomposition: Decomposition, corpus: TokenCorpus, tokens: int) -> Evaluation:
     """Evaluate on windows of the target's full context from the validation split."""
     config = decomposition.target.config
     unigram = torch.bincount(corpus.split(validation=False).long(), minlength=config.vocab_size).float() + 1
@@ -89,9 +87,7 @@ def evaluate_run(
     return as_schema(result)
 
 
-def gather_statistics(
-    decomposition: Decomposition, corpus: TokenCorpus, batch_size: int
-) -> ComponentStatistics:
+def gather_statistics(decomposition: Decomposition, corpus: TokenCorpus) -> ComponentStatistics:
     """One pass over the whole corpus, training and validation."""
     statistics = ComponentStatistics(decomposition)
     device = decomposition.target.token_embedding.weight.device
