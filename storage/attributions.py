@@ -16,6 +16,8 @@ import numpy as np
 from compute.address import OUTPUT, Address, Key
 from storage.compact_planes import CompactPlanes
 from storage.errors import NotComputedError, StoreDamagedError
+from storage.index import FILES as INDEX_FILES
+from storage.index import Index, build_index
 from storage.keys import KeySpace
 from storage.layout import Manifest, Metric, ReadPoint
 from storage.manifest import MANIFEST, read_manifest
@@ -42,6 +44,8 @@ class AttributionStore:
         )
         self._keys = KeySpace(manifest.settings)
         self._numbers = Numbers(manifest, self._planes, operands, self._keys)
+        self._index: Index | None = None
+        self._index_read = False
 
     @classmethod
     def open(cls, path: Path, tensors: ModelTensors, model_sha256: str) -> AttributionStore:
@@ -109,8 +113,14 @@ class AttributionStore:
         if metric == "attr_abs":
             self._numbers.check_abs(reader, target)
         point = self._keys.point_of[reader]
-        values = self._numbers.scan_sources(point, reader, target, metric, normalised=normalised)
-        chosen, total, total_value = _strongest(values, k, sign)
+        index = self._index_for(k)
+        if index is not None:
+            chosen, total, total_value = index.ranked(
+                f"sources/{reader}", target, k, metric, normalised=normalised, positive=sign == "positive"
+            )
+        else:
+            values = self._numbers.scan_sources(point, reader, target, metric, normalised=normalised)
+            chosen, total, total_value = _strongest(values, k, sign)
         edges = [Edge(point, row, reader, target) for row in chosen]
         found = self._numbers.edges(edges, metric, normalised=normalised)
         entries = [
@@ -135,12 +145,27 @@ class AttributionStore:
         Raises as :meth:`top_sources`.
         """
         places = self._readers_of(key, metric, include_outputs)
-        scans = [
-            self._numbers.scan_targets(point, row, reader, metric, normalised=normalised)
-            for point, row, reader in places
-        ]
-        starts = np.cumsum([0, *(len(scan) for scan in scans)])
-        chosen, total, total_value = _strongest(np.concatenate(scans), k, sign)
+        index = self._index_for(k)
+        if index is not None:
+            point, row, _ = places[0]
+            block = point.block_at(row)
+            chosen, total, total_value = index.ranked(
+                f"targets/{block.address}/{block.kind}",
+                row - block.offset,
+                k,
+                metric,
+                normalised=normalised,
+                positive=sign == "positive",
+                outputs=include_outputs,
+            )
+        else:
+            scans = [
+                self._numbers.scan_targets(point, row, reader, metric, normalised=normalised)
+                for point, row, reader in places
+            ]
+            chosen, total, total_value = _strongest(np.concatenate(scans), k, sign)
+        counts = [len(self._numbers.targets(reader, metric)) for _, _, reader in places]
+        starts = np.cumsum([0, *counts])
         edges: list[Edge] = []
         for position in chosen:
             which = int(np.searchsorted(starts, position, "right")) - 1
@@ -190,10 +215,31 @@ class AttributionStore:
         """
         read_manifest(self.path)
         for entry in sorted(self.path.iterdir()):
-            if entry.name != MANIFEST and entry.name not in self.manifest.sizes:
+            if entry.name not in (MANIFEST, *INDEX_FILES, *self.manifest.sizes):
                 raise StoreDamagedError(entry, "does not belong to this store", "move it elsewhere")
         self._operands.verify()
-        return self._planes.verify()
+        self._index_read = False
+        index = self._index_for(1)
+        return self._planes.verify() + (0 if index is None else index.verify())
+
+    def build_index(self, k: int = 32) -> None:
+        """Write an index beside the store, so that queries for up to ``k`` entries need no scan.
+
+        Worth its time where the store is larger than memory. Raises :class:`StoreDamagedError`.
+        """
+        self._index = None
+        build_index(self.path, self.manifest.store_id, self._keys, self._numbers, self.metrics, k)
+        self._index_read = False
+
+    def _index_for(self, k: int) -> Index | None:
+        """The index, where there is one that holds ``k`` entries a list."""
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        if not self._index_read:
+            if (self.path / INDEX_FILES[0]).exists():
+                self._index = Index(self.path, self.manifest.store_id, self._keys, self.metrics)
+            self._index_read = True
+        return self._index if self._index is not None and k <= self._index.k else None
 
     def _readers_of(
         self, key: Key, metric: Metric, include_outputs: bool
@@ -230,8 +276,6 @@ def _entry(key: Key, edge: Edge, value: EdgeValue, metric: Metric) -> Entry:
 
 def _strongest(values: np.ndarray, k: int, sign: Sign) -> tuple[list[int], int, float]:
     """Positions of the k strongest values of a sign, how many have that sign, and their sum."""
-    if k < 1:
-        raise ValueError(f"k must be at least 1, not {k}")
     signed = values if sign == "positive" else -values
     candidates = np.flatnonzero(signed > 0)
     total_value = float(values[candidates].sum())

@@ -25,7 +25,7 @@ Metric = Literal["attr", "attr_abs", "attr_frozen"]
 #: Statistics that exist a second time under ``abs_part/`` when attr_abs rests on a part of the tokens.
 ABS_PART = "abs_part/"
 #: Bytes of one block of totals, and of one bundle of group values: the units of reading and checking.
-_TOTAL_BYTES, _GROUP_BYTES = 1 << 16, 1 << 14
+_TOTAL_BYTES, _GROUP_BYTES = 1 << 14, 1 << 14
 _TILE, _GROUP_TILE = 64, 16
 
 

@@ -137,6 +137,23 @@ class Numbers:
         denominator = self._source_denominators(point, metric)[row]
         return normalise(raw, denominator, squares, self._tokens[self._part(metric)])
 
+    def matrix(
+        self, point: ReadPoint, rows: slice, reader: Address, metric: Metric, *, normalised: bool
+    ) -> np.ndarray:
+        """Values of all edges from ``rows`` into a reader, [rows, targets]; rows lie in one row block."""
+        if metric == "attr_abs":
+            raw = self._planes.total(f"abs/{reader}", columns=rows).T.astype(np.float64)
+        elif metric == "attr" or point.operation != "norm":
+            raw = self._operands.project_rows(reader, self._planes.total(f"signed/{point.name}", rows))
+        else:
+            every = [self._row_total(point, row, metric) for row in range(rows.start, rows.stop)]
+            raw = self._operands.project_rows(reader, np.stack(every))
+        if not normalised:
+            return raw
+        squares = self._target_squares(reader, metric)[self.targets(reader, metric)]
+        denominators = self._source_denominators(point, metric)[rows, None]
+        return normalise(raw, denominators, squares, self._tokens[self._part(metric)])
+
     # Single edges.
 
     def edges(self, edges: Sequence[Edge], metric: Metric, *, normalised: bool) -> list[EdgeValue]:

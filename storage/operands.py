@@ -75,6 +75,13 @@ class Operands:
             return self._unembedding @ row
         return row @ self._tensor(f"components.{reader}.V")
 
+    def project_rows(self, reader: Address, rows: np.ndarray) -> np.ndarray:
+        """``rows`` [n, d_in] times all read directions of a reader: [n, n_targets] float64."""
+        rows = rows.astype(np.float32)
+        if reader == OUTPUT:
+            return (rows @ self._unembedding.T).astype(np.float64)
+        return (rows @ self._tensor(f"components.{reader}.V")).astype(np.float64)
+
     def _scale(self, point: ReadPoint) -> np.ndarray:
         if point.name == "output":
             return self._tensor("target.final_norm.weight").astype(np.float64)
