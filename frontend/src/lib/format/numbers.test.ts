@@ -8,6 +8,14 @@ describe("a scale for a list", () => {
     expect([1.5, -0.0123, 0.4].map((value) => inScale(value, scale))).toEqual(["+1.500", "−0.012", "+0.400"]);
   });
 
+  it("keeps three significant digits below one", () => {
+    expect([0.2345, 0.02345, 0.002345].map((value) => inScale(value, scaleOf([value])))).toEqual([
+      "+0.234",
+      "+0.0234",
+      "+0.00234",
+    ]);
+  });
+
   it("writes large numbers without useless decimals", () => {
     const scale = scaleOf([12345, -678]);
     expect([12345, -678].map((value) => inScale(value, scale))).toEqual(["+12345", "−678"]);

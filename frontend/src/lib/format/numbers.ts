@@ -9,13 +9,13 @@ export interface Scale {
   readonly decimals: number;
 }
 
-/** Three significant digits for the largest of some values; powers of ten outside 0.001 … 99,999. */
+/** Three or four significant digits for the largest of some values; powers of ten outside 0.001 … 99,999. */
 export function scaleOf(values: readonly number[]): Scale {
   const largest = Math.max(0, ...values.map(Math.abs).filter(Number.isFinite));
   if (largest === 0) return { exponent: 0, decimals: 2 };
   const magnitude = Math.floor(Math.log10(largest));
   if (magnitude < -3 || magnitude > 4) return { exponent: Math.floor(magnitude / 3) * 3, decimals: 2 };
-  return { exponent: 0, decimals: Math.max(0, 3 - Math.max(magnitude, 0)) };
+  return { exponent: 0, decimals: magnitude < 0 ? 2 - magnitude : Math.max(0, 3 - magnitude) };
 }
 
 /** A value in a scale, its sign always written unless `signed` is false. */
