@@ -6,7 +6,8 @@ Prints, for a random model of 5,600 components at several densities of causal im
 decomposed run at its own: a plain forward, a forward with causal importance, the engine (`attr`,
 `attr` + `attr_abs`, both without and with delta nodes), the definition's loop over targets
 (extrapolated from a stated sample), the ratios, and peak memory. Engine times are what attribution
-adds to a forward pass with causal importance, whose inside it uses; "whole pass" includes both.
+adds to a forward pass whose inside has been kept; "whole pass" includes that forward pass with
+causal importances. On one CPU thread, times are processor times.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from compute.attribution.capture import Capture, capture
+from compute.attribution.capture import Capture
 from compute.attribution.definition import time_definition
 from compute.attribution.engine import AttributionEngine
+from compute.attribution.sparse import DENSE_ABOVE
 from compute.decomposition.model import Decomposition
 from compute.targets.config import TargetConfig
 from compute.targets.model import TargetModel
@@ -95,12 +97,15 @@ def with_density(captured: Capture, density: float) -> Capture:
     )
 
 
-def seconds(action: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """The least of several timings: what disturbs a run can only make it longer.
+def clock_for(device: torch.device) -> Callable[[], float]:
+    """With one thread on a CPU, processor time: other work on the machine hardly touches it."""
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return time.process_time if alone else time.perf_counter
 
-    With one thread on a CPU this is processor time, which other work on the machine hardly touches.
-    """
-    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+
+def seconds(action: Callable[[], object], repeats: int, device: torch.device) -> float:
+    """The least of several timings: what disturbs a run can only make it longer."""
+    clock = clock_for(device)
     best = float("inf")
     for _ in range(repeats):
         if device.type == "cuda":
@@ -154,20 +159,19 @@ def benchmark(
     def forward_with_importance() -> None:
         decomposition.causal_importance(decomposition.clean_pass(tokens)[1])
 
-    @torch.no_grad()
-    def forward_captured() -> None:
-        capture(decomposition, tokens, "node", node._deltas)
-
     plain = seconds(lambda: torch.no_grad()(decomposition.target)(tokens), repeats, device)
     components = seconds(forward, repeats, device)
-    importance = seconds(forward_with_importance, repeats, device)
-    reference = seconds(forward_captured, repeats, device)
+    reference = seconds(forward_with_importance, repeats, device)
+    captured_pass = seconds(lambda: node.capture(tokens), repeats, device)
     print(f"  tokens {tokens.shape[0]} × {tokens.shape[1]}; {decomposition.total_components} components")
     print(f"  plain forward of the target               {plain * 1e3:10.1f} ms")
     print(f"  forward through the components            {components * 1e3:10.1f} ms")
-    print(f"  forward with CI                           {importance * 1e3:10.1f} ms")
-    print(f'  forward with CI, inside and deltas kept   {reference * 1e3:10.1f} ms   = 1 × ("fwd+CI" below)')
-    loop = {m: time_definition(decomposition, tokens, metric=m, sample=SAMPLE) for m in ("attr", "attr_abs")}
+    print(f"  forward of the target with CI             {reference * 1e3:10.1f} ms   = 1 × (fwd+CI below)")
+    print(f"  the same with its inside and deltas kept  {captured_pass * 1e3:10.1f} ms")
+    loop = {
+        metric: time_definition(decomposition, tokens, metric=metric, sample=SAMPLE, clock=clock_for(device))
+        for metric in ("attr", "attr_abs")
+    }
     loop_attr, loop_both = loop["attr"].seconds, loop["attr"].seconds + loop["attr_abs"].seconds
     print(
         f"  definition, one backward pass per target: attr {loop_attr:.1f} s ({loop_attr / reference:.0f} ×), "
@@ -195,16 +199,17 @@ def benchmark(
             ("attr + attr_abs, delta nodes", node_both, clean, loop_both),
         ):
             sums = engine.new_sums()
-            engine.accumulate_capture(sums, captured)  # constants, first calls
-            least = 1 if actual > 0.3 and "abs" in label else repeats
+            slow = actual > DENSE_ABOVE and "abs" in label
+            if not slow:
+                engine.accumulate_capture(sums, captured)  # constants, first calls
             spent = seconds(
                 lambda engine=engine, sums=sums, captured=captured: engine.accumulate_capture(sums, captured),
-                least,
+                1 if slow else repeats,
                 device,
             )
             print(
                 f"  {100 * actual:8.2f}%  {label:<28} {spent * 1e3:9.1f} {spent / reference:9.2f} "
-                f"{loop_seconds / spent:10.0f} {(spent + reference) * 1e3:14.1f}",
+                f"{loop_seconds / spent:10.0f} {(spent + captured_pass) * 1e3:14.1f}",
                 flush=True,
             )
 
