@@ -55,7 +55,7 @@ frontend/node_modules/.installed: frontend/package.json frontend/package-lock.js
 
 frontend/dist/index.html: frontend/node_modules/.installed $(PAGE_SOURCES)
 	@echo 'Building the page'
-	@$(NPM) run --silent build -- --logLevel warn
+	@$(NPM) run --silent build -- --logLevel error
 	@touch $@
 
 # ---- use ----------------------------------------------------------------------------------------
