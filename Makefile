@@ -95,7 +95,7 @@ test-page: frontend/node_modules/.installed
 	@$(NPM) run --silent test
 
 test-browser: setup browser
-	@CHROMIUM="$$(sh scripts/find-browser.sh)" $(NPM) run --silent e2e
+	@CHROMIUM="$$(sh scripts/find-browser.sh)" PYTHON='$(CURDIR)/$(BIN)/python' $(NPM) run --silent e2e
 
 test-python: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -q
