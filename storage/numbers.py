@@ -146,8 +146,7 @@ class Numbers:
         elif metric == "attr" or point.operation != "norm":
             raw = self._operands.project_rows(reader, self._planes.total(f"signed/{point.name}", rows))
         else:
-            every = [self._row_total(point, row, metric) for row in range(rows.start, rows.stop)]
-            raw = self._operands.project_rows(reader, np.stack(every))
+            raw = self._operands.project_rows(reader, self._frozen_total(point, rows))
         if not normalised:
             return raw
         squares = self._target_squares(reader, metric)[self.targets(reader, metric)]
@@ -164,11 +163,19 @@ class Numbers:
         totals, groups = np.empty(n), np.zeros((self._settings.n_groups, n))
         source, squares = np.empty_like(groups), np.empty_like(groups)
         relative = np.full(n, np.nan)
+        ends: dict[tuple[Address, int], int] = {}
+        directions: dict[tuple[Address, int], np.ndarray] = {}
         rows: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
         for i, edge in enumerate(edges):
             source[:, i] = self._source_groups(edge, part)
-            name = self._square_name(edge.reader, metric)
-            squares[:, i] = self._planes.groups(name, columns=_one(edge.target))[:, 0, 0]
+            end = (edge.reader, edge.target)
+            if end not in ends:
+                ends[end] = i
+                name = self._square_name(edge.reader, metric)
+                squares[:, i] = self._planes.groups(name, columns=_one(edge.target))[:, 0, 0]
+                if metric != "attr_abs":
+                    directions[end] = self._operands.read_direction(edge.reader, edge.target)
+            squares[:, i] = squares[:, ends[end]]
             if metric == "attr_abs":
                 name, where = (
                     f"abs/{edge.reader}",
@@ -185,7 +192,7 @@ class Numbers:
             if place not in rows:
                 total = self._row_total(edge.point, edge.row, metric)
                 rows[place] = total, self._row_groups(edge.point, edge.row, metric)
-            direction = self._operands.read_direction(edge.reader, edge.target)
+            direction = directions[end]
             totals[i], groups[:, i] = rows[place][0] @ direction, rows[place][1] @ direction
         tokens = self._planes.groups(f"{ABS_PART}tokens" if part else "tokens")[:, 0, 0]
         errors = standard_errors(groups, source, squares, tokens, normalised=normalised)
@@ -203,11 +210,15 @@ class Numbers:
         """One source in the space of a read point, [d_in] float64."""
         if metric == "attr" or point.operation != "norm":
             return self._planes.total(f"signed/{point.name}", _one(row))[0].astype(np.float64)
-        block = point.block_at(row)
+        return self._frozen_total(point, _one(row))[0]
+
+    def _frozen_total(self, point: ReadPoint, rows: slice) -> np.ndarray:
+        """Frozen-norm rows of one row block in the space of a read point, [n, d_in] float64."""
+        block = point.block_at(rows.start)
         if block.kind == "delta":
-            return self._frozen_delta(point, row)[0].astype(np.float64)
-        weight = self._planes.total(f"frozen_weight/{point.name}", columns=_one(row))[0, 0]
-        return self._operands.frozen_row(point, block, row) * weight
+            return self._frozen_delta(point, rows.start).astype(np.float64)
+        weight = self._planes.total(f"frozen_weight/{point.name}", columns=rows)[0]
+        return self._operands.frozen_rows(point, block, rows) * weight[:, None]
 
     def _row_groups(self, point: ReadPoint, row: int, metric: Metric) -> np.ndarray:
         """The same by group, [groups, d_in] float64."""
@@ -217,7 +228,7 @@ class Numbers:
         if block.kind == "delta":
             return self._planes.groups(f"frozen_delta/{point.name}", _one(_delta_row(point, row)))[:, 0]
         weight = self._planes.groups(f"frozen_weight/{point.name}", columns=_one(row))[:, 0, 0]
-        return np.outer(weight, self._operands.frozen_row(point, block, row))
+        return np.outer(weight, self._operands.frozen_rows(point, block, _one(row))[0])
 
     def _frozen_delta(self, point: ReadPoint, row: int) -> np.ndarray:
         return self._planes.total(f"frozen_delta/{point.name}", _one(_delta_row(point, row)))

@@ -107,9 +107,11 @@ class Operands:
             scaled = scaled - scaled.mean()
         return self._written(block) @ scaled.astype(np.float32)
 
-    def frozen_row(self, point: ReadPoint, block: RowBlock, row: int) -> np.ndarray:
-        """Γ Ũ_s of one row (counted from the start of the read point), [d_in] float64."""
-        written = self._written(block)[row - block.offset].astype(np.float64)
+    def frozen_rows(self, point: ReadPoint, block: RowBlock, rows: slice) -> np.ndarray:
+        """Γ Ũ_s of rows of a block (counted from the start of the read point), [n, d_in] float64."""
+        written = self._written(block)[rows.start - block.offset : rows.stop - block.offset].astype(
+            np.float64
+        )
         if self._centred:
-            written = written - written.mean()
+            written = written - written.mean(1, keepdims=True)
         return self._scale(point) * written
