@@ -252,6 +252,9 @@ class ComponentCard(Schema):
 
 
 class BatchRequest(Schema):
+    # Strict: a body of the wrong types is refused, not converted.
+    model_config = ConfigDict(strict=True)
+
     keys: Annotated[list[KeyText], Field(min_length=1, max_length=100)]
     metric: Metric = "attr"
     k: Annotated[int, Field(ge=1, le=50)] = 5

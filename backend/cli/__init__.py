@@ -26,6 +26,8 @@ _PIPELINES = {
     "evaluate": ("backend.pipelines.evaluate", "Measure how much of the model the components explain."),
     "attribute": ("backend.pipelines.attribute", "Compute dataset attributions of a run; resumable."),
     "merge": ("backend.pipelines.merge", "Add up attributions computed in several places."),
+    "compact": ("backend.pipelines.compact", "Write a small copy of a run's attributions."),
+    "index": ("backend.pipelines.index", "Rank every key's entries, for quick queries of large stores."),
 }
 
 
@@ -104,9 +106,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command; its exit code. A mistake is one line on standard error that says what to do."""
-    from backend.errors import ServiceError
-    from storage.errors import StorageError, StoreDamagedError
-
     try:
         code = app(arguments or ["--help"], prog_name="tributary", standalone_mode=False)
         sys.stdout.flush()
@@ -114,23 +113,40 @@ def run(arguments: list[str]) -> int:
         message = error.format_message().replace("Value error, ", "")
         known = arguments and arguments[0] in _Group.ORDER
         return _refuse(message, f"see tributary {arguments[0]} --help" if known else "see tributary --help")
-    except StoreDamagedError as error:
-        _refuse(error.message, error.hint)
-        return 1
-    except StorageError as error:
-        return _refuse(error.message, error.hint)
-    except ServiceError as error:
-        return _refuse(error.body.message, error.body.hint)
     except (typer.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:
         # The reader of a pipe has gone (as `| head` does); nothing must be flushed to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        _refuse(str(error), "check the path, its permissions and the space left on the disk")
-        return 1
+    except Exception as error:
+        known_error = _known(error)
+        if known_error is None:
+            raise
+        code, message, hint = known_error
+        _refuse(message, hint)
+        return code
     return code if isinstance(code, int) else 0
+
+
+def _known(error: Exception) -> tuple[int, str, str] | None:
+    """Exit code, message and hint of an error that has them; ``None`` for a fault of ours.
+
+    The rooms' error types are imported here, when something has gone wrong: they would slow the start.
+    """
+    from backend.errors import ServiceError
+    from storage.errors import StorageError, StoreDamagedError
+
+    if isinstance(error, StorageError):
+        return (1 if isinstance(error, StoreDamagedError) else 2), error.message, error.hint
+    if isinstance(error, ServiceError):
+        return 2, error.body.message, error.body.hint
+    if isinstance(error, OSError):
+        return 1, str(error), "check the path, its permissions and the space left on the disk"
+    corpus = sys.modules.get("storage.corpus")  # it needs torch; an error of its kind has imported it
+    if corpus is not None and isinstance(error, corpus.CorpusError):
+        return 2, str(error), ""
+    return None
 
 
 def _refuse(message: str, hint: str) -> int:
