@@ -14,6 +14,7 @@ for (const colorScheme of ["light", "dark"] as const) {
       await page.goto(`${server.url}${card(found)}?trail=embed:1,embed:2`);
       await settled(page, found.key);
       await expectAccessible(page, "a card");
+      if (width < 1000) return; // what follows looks the same at any width
       const row = page.locator("a.row").first();
       await row.hover();
       await expect(page.getByRole("tooltip")).toContainText("over the corpus");

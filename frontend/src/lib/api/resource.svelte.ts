@@ -17,19 +17,16 @@ export function shown<T>(state: Loadable<T>): T | null {
 
 /**
  * Follows a request that depends on reactive values: asks again when they change, and when the server
- * comes back after the last answer failed. `before` keeps the last data while `same` says that it is
- * still worth showing.
+ * comes back. `before` keeps the last data, so that the screen need not go blank in between.
  */
 export class Resource<T> {
   state: Loadable<T> = $state.raw({ kind: "loading", before: null });
 
-  constructor(ask: () => Promise<T> | null, keep: (before: T) => boolean = () => true) {
+  constructor(ask: () => Promise<T>) {
     $effect(() => {
       void connection.epoch;
       const request = ask();
-      if (request === null) return;
-      const old = untrack(() => shown(this.state));
-      const before = old !== null && untrack(() => keep(old)) ? old : null;
+      const before = untrack(() => shown(this.state));
       this.state = { kind: "loading", before };
       let current = true;
       request.then(

@@ -1,5 +1,7 @@
 /** The components that match a filter, fetched page by page as far as they are looked at. */
 
+import { untrack } from "svelte";
+
 import { type ComponentFilter, getComponents } from "../api/client";
 import { type Failure, RequestFailed } from "../api/failure";
 import type { ComponentSummary } from "../api/types";
@@ -24,7 +26,7 @@ export class ComponentPages {
   constructor(run: string, filter: ComponentFilter) {
     this.#run = run;
     this.#filter = filter;
-    void this.#advance();
+    untrack(() => void this.#advance());
   }
 
   /** Make sure that the first `count` rows are fetched, or will be. */
