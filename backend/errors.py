@@ -37,7 +37,9 @@ _CODES: dict[type[StorageError], str] = {
 def error_body(error: StorageError) -> ErrorBody:
     """An error of the storage room as it is sent."""
     code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), "not_possible")
-    hint = error.hint or "Run `tributary verify` on this run to see what it has."
+    other = "Ask for another metric, direction or subrun."
+    verify = "Run `tributary verify` on this run to see what it has."
+    hint = error.hint or (other if code == "not_computed" else verify)
     return ErrorBody(code=code, message=error.message, hint=hint)
 
 

@@ -131,7 +131,7 @@ def _attributions(run: Run) -> AttributionInfo:
         metrics=list(store.metrics),
         output_abs=manifest.settings.output_abs,
         encoding=store.encoding,
-        encoding_note=getattr(manifest, "encoding_note", None),
+        encoding_note=manifest.encoding_note,
         method=method,
         created=manifest.created,
         provenance=manifest.provenance,
