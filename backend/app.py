@@ -30,7 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
-    app.state.library = Library(settings)
+    app.state.library = Library(settings.runs, settings.only)
     install_error_handlers(app)
     api = APIRouter(prefix="/api")
     for noun in (health, runs, components, attribution, tokens):

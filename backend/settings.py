@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -16,20 +16,26 @@ _ROOT = Path(__file__).resolve().parents[1]
 class Settings(BaseSettings):
     """Where the runs are, what the server binds to, and who may ask."""
 
-    model_config = SettingsConfigDict(env_prefix="TRIBUTARY_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="TRIBUTARY_", env_ignore_empty=True, frozen=True)
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8642
     #: Folder that holds runs, each in its own directory.
     runs: Path = Path("runs")
     #: Names or paths of the runs to serve; empty: all in ``runs``, and the bundled one.
-    only: tuple[str, ...] = ()
+    only: Annotated[tuple[str, ...], NoDecode] = ()
     #: Required of every request to the API where set. Always set where the server is not on loopback.
     token: Annotated[str | None, Field(min_length=16, max_length=200)] = None
     #: Names under which the server is reached beside its own, e.g. behind a reverse proxy.
-    allowed_hosts: tuple[str, ...] = ()
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     #: The built page.
     page: Path = _ROOT / "frontend" / "dist"
+
+    @field_validator("only", "allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """A variable holds names with commas between them."""
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
     @cached_property
     def on_loopback(self) -> bool:

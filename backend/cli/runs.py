@@ -14,9 +14,8 @@ def runs(folder: RunsFolder = RUNS, as_json: Json = False) -> None:
     """List runs and what each has."""
     from backend.service.library import Library
     from backend.service.overview import list_runs
-    from backend.settings import Settings
 
-    library = Library(Settings(runs=folder, only=()))
+    library = Library(folder)
     found = list_runs(library)
     if as_json:
         typer.echo(found.model_dump_json(indent=2))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from backend.errors import ServiceError
 from backend.service.run import Run
-from backend.settings import Settings
 from storage.errors import RunError
 from storage.run_directory import DEMO_NAME, DEMO_RUN, RunDirectory, known_runs, resolve_run
 
@@ -15,10 +14,10 @@ from storage.run_directory import DEMO_NAME, DEMO_RUN, RunDirectory, known_runs,
 class Library:
     """Names of runs and where they are. Only names listed here ever lead to a path."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._folder = settings.runs
+    def __init__(self, folder: Path, only: tuple[str, ...] = ()) -> None:
+        self._folder = folder
         #: Runs asked for by name or path when the server was started; none: all there are.
-        self._chosen = {run_name(path): path for path in _resolve(settings.only, settings.runs)}
+        self._chosen = {run_name(path): path for path in _resolve(only, folder)}
         self._lock = threading.Lock()
         self._opened: dict[str, tuple[tuple[Path, int], Run]] = {}
 

@@ -18,6 +18,7 @@ import pytest
 
 from backend.cli import run
 from backend.cli.options import visible
+from backend.settings import Settings
 from compute.address import parse_key
 from storage.run_directory import RunDirectory
 
@@ -213,6 +214,12 @@ def test_settings_in_the_environment_are_checked(tributary: Any, monkeypatch: py
     monkeypatch.setenv("TRIBUTARY_TOKEN", "short")
     result = tributary("serve")
     assert (result.code, "TRIBUTARY_TOKEN" in result.err) == (2, True)
+    assert "short" not in result.err  # a token is not for a log
+    assert tributary("runs").code == 0  # asks for no token, so it does not matter
+    monkeypatch.setenv("TRIBUTARY_TOKEN", "")
+    monkeypatch.setenv("TRIBUTARY_ALLOWED_HOSTS", "lab.example, other.example")
+    assert Settings().token is None
+    assert Settings().allowed_hosts == ("lab.example", "other.example")
 
 
 def test_a_port_in_use(tributary: Any) -> None:
