@@ -23,6 +23,7 @@ name                           shape                 content
 ``tokens``                     [1]                   tokens processed
 =============================  ====================  =================================================
 
+The engine lays ``abs/A`` out source by source in memory (a transposed view), to add whole rows.
 Where ``abs`` was accumulated on a part of the tokens only, every statistic exists a second time
 under the prefix ``abs_part/``, for just those tokens.
 """
