@@ -1,8 +1,8 @@
 """A complete run directory of a toy model, for tests of everything that reads runs.
 
 Weights, components and importances are random. Attributions are random arrays of the right names
-and shapes by default (``sums="random"``: fast, and any value may occur), written through the same
-writer as real ones.
+and shapes by default (``sums="random"``: fast, and any value may occur), or those of the engine over
+the toy corpus (``sums="engine"``); both are written through the same writer.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from compute.address import OUTPUT
+from compute.attribution.engine import AttributionEngine
 from compute.attribution.sums import ReadPointLayout, RowBlock, layout
 from compute.decomposition.model import Decomposition
 from compute.targets.config import Family, TargetConfig
 from compute.targets.model import TargetModel
-from storage.corpus import Document, tokenize, train_tokenizer
+from storage.corpus import Document, tokenize, train_tokenizer, windows
 from storage.layout import Settings
 from storage.run_directory import RunDirectory, RunImportance, RunInfo, RunSite, write_run
 from storage.statistics import write_statistics
@@ -169,6 +170,25 @@ def write_random_attributions(
     return writer.finish()
 
 
+def write_real_attributions(
+    run: RunDirectory, decomposition: Decomposition, *, output_abs: bool = False
+) -> str:
+    """Add a subrun computed by the engine over the whole toy corpus; its name."""
+    engine = AttributionEngine(decomposition, output_abs="all" if output_abs else None)
+    settings = tiny_settings(run, decomposition, output_abs=output_abs)
+    writer = StoreWriter(
+        run.path, settings, {"made_by": "tests"}, method=engine.method, method_reason=engine.method_reason
+    )
+    for group in range(settings.n_groups):
+        sums = engine.new_sums()
+        for batch in windows(
+            run.corpus().group(group, settings.n_groups), decomposition.target.config.context, 8
+        ):
+            engine.accumulate(sums, batch)
+        writer.write_group(group, {name: value.numpy() for name, value in sums.arrays.items()})
+    return writer.finish()
+
+
 def _write_statistics(run: RunDirectory, decomposition: Decomposition, rng: np.random.Generator) -> None:
     vocab = decomposition.target.config.vocab_size
     tokens = len(run.corpus().tokens)
@@ -203,6 +223,7 @@ def make_tiny_run(
     abs_part: bool = False,
     delta: Literal["node", "off"] = "node",
     tied_embeddings: bool = False,
+    sums: Literal["random", "engine"] = "random",
 ) -> RunDirectory:
     """Build a run at ``path`` (its last part is the run's name) and open it."""
     rng = np.random.default_rng(seed)
@@ -243,7 +264,9 @@ def make_tiny_run(
     run = write_run(path, info, tensors, tokenizer, tokenize(documents, tokenizer))
     if statistics:
         _write_statistics(run, decomposition, rng)
-    if attributions:
+    if attributions and sums == "engine":
+        write_real_attributions(run, decomposition, output_abs=output_abs)
+    elif attributions:
         write_random_attributions(
             run, decomposition, seed=seed, delta=delta, output_abs=output_abs, abs_part=abs_part
         )
