@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -138,8 +139,12 @@ class _Encoder:
         return np.concatenate(pieces, 1)
 
 
-def compact(run: RunDirectory, subrun: str | None = None) -> str:
-    """Write a compact copy of a subrun (default: the newest) beside it; returns its name."""
+def compact(run: RunDirectory, subrun: str | None = None, *, abs_above: float = 0.0) -> str:
+    """Write a compact copy of a subrun (default: the newest) beside it; returns its name.
+
+    attr_abs keeps the targets whose causal importance is somewhere above ``abs_above``; more than 0
+    needs the run's component statistics and raises :class:`RunError` without them.
+    """
     store = run.attributions(subrun)
     manifest = store.manifest
     if manifest.encoding == "compact":
@@ -150,6 +155,14 @@ def compact(run: RunDirectory, subrun: str | None = None) -> str:
         if array.dtype == "<f8":
             encoder.statistic(array.name)
     abs_targets = dict(settings.abs_targets)
+    statistics = run.statistics() if abs_above > 0 else None
+
+    def keeps(address: str) -> np.ndarray:
+        """Whether attr_abs into each component of a site is kept, [C]."""
+        if statistics is None:
+            return encoder.planes.total(f"ci_sum/{address}")[0] > 0
+        return statistics.site("ci_max", parse_address(address)) > abs_above
+
     for point in settings.layouts:
         encoder.signed(f"signed/{point.name}", point, point.n_rows)
         deltas = sum(block.kind == "delta" for block in point.blocks)
@@ -157,7 +170,7 @@ def compact(run: RunDirectory, subrun: str | None = None) -> str:
             encoder.signed(f"frozen_delta/{point.name}", point, deltas)
         for reader in point.readers:
             if planes.has(f"abs/{reader}"):
-                abs_targets |= _absolute(encoder, reader, point)
+                abs_targets |= _absolute(encoder, reader, point, keeps)
     store_id = secrets.token_hex(16)
     folder = run.path / "attributions"
     work = folder / f".compacting-{store_id}"
@@ -181,13 +194,17 @@ def compact(run: RunDirectory, subrun: str | None = None) -> str:
         made = manifest.model_copy(update=changes)
         write_manifest(work, made)
         loss = {"rounding_of_row_maximum": encoder.row_error} | _measure(run, store, work)
-        write_manifest(work, made.model_copy(update={"encoding_loss": loss, "encoding_note": _note(loss)}))
+        write_manifest(
+            work, made.model_copy(update={"encoding_loss": loss, "encoding_note": _note(loss, abs_above)})
+        )
         return publish(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _absolute(encoder: _Encoder, reader: str, point: ReadPoint) -> dict[str, tuple[int, ...]]:
+def _absolute(
+    encoder: _Encoder, reader: str, point: ReadPoint, keeps: Callable[[str], np.ndarray]
+) -> dict[str, tuple[int, ...]]:
     """Encode attr_abs into a reader; returns its targets if not all of them are kept."""
     chosen = encoder.settings.abs_targets.get(reader)
     part = ABS_PART if encoder.planes.has(f"{ABS_PART}tokens") else ""
@@ -195,11 +212,11 @@ def _absolute(encoder: _Encoder, reader: str, point: ReadPoint) -> dict[str, tup
         count = encoder.planes.total("token_count").shape[1] if chosen is None else len(chosen)
         encoder.absolute(reader, point, np.arange(count), f"{part}centred_logit_square_sum")
         return {}
-    importance = encoder.planes.total(f"ci_sum/{reader}")[0]
-    every = np.arange(len(importance)) if chosen is None else np.asarray(chosen)
-    rows = np.flatnonzero(importance[every] > 0)
+    kept = keeps(reader)
+    every = np.arange(len(kept)) if chosen is None else np.asarray(chosen)
+    rows = np.flatnonzero(kept[every])
     encoder.absolute(reader, point, rows, f"{part}activation_square_sum/{reader}")
-    return {} if len(rows) == len(importance) else {reader: tuple(int(i) for i in every[rows])}
+    return {} if len(rows) == len(kept) else {reader: tuple(int(i) for i in every[rows])}
 
 
 def _measure(run: RunDirectory, full: AttributionStore, work: Path) -> dict[str, float]:
@@ -231,11 +248,12 @@ def _measure(run: RunDirectory, full: AttributionStore, work: Path) -> dict[str,
     }
 
 
-def _note(loss: dict[str, float]) -> str:
+def _note(loss: dict[str, float], abs_above: float) -> str:
+    left_out = f"whose importance is nowhere above {abs_above:g}" if abs_above > 0 else "that are never alive"
     return (
         f"Values are rounded to {loss['rounding_of_row_maximum']:.1e} of the largest in their row at most; the "
         f"strongest entries moved by {loss['strongest_values_largest_relative_error']:.1e} of their value at most. "
         f"Standard errors moved by {loss['standard_errors_median_relative_error']:.1%} (median) and less than "
-        f"{loss['standard_errors_95_percent_below']:.1%} (95 % of them). attr_abs leaves out targets that are never "
-        "alive."
+        f"{loss['standard_errors_95_percent_below']:.1%} (95 % of them). attr_abs leaves out targets "
+        f"{left_out}."
     )

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import torch
 import typer
+from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -157,32 +158,30 @@ def as_schema(result: EvaluationResult) -> Evaluation:
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Three tables on standard output."""
-    out = type(console)()
+    out = Console()
+    if not out.is_terminal:
+        out = Console(width=140)  # a file or a pipe has no width; nothing is cut for the want of one
     metrics = Table(
         "figure", "value", "unit", title=f"Decomposition, on {evaluation.tokens:,} held-out tokens"
     )
     for metric in evaluation.metrics:
         metrics.add_row(metric.label, f"{metric.value:.4g}", metric.unit)
     target = next(m.value for m in evaluation.metrics if m.name == "ce_target")
-    blocks = Table(
-        "block",
-        "cross-entropy",
-        "above target",
-        "L0",
-        title=f"CI masks in one block only (target {target:.4f})",
-    )
+    title = f"CI masks in one block only (target {target:.4f})"
+    blocks = Table("block", "cross-entropy", "above target", "L0", title=title)
     for block in evaluation.blocks:
-        blocks.add_row(
-            str(block.block), f"{block.cross_entropy:.4f}", f"{block.above_target:+.4f}", f"{block.l0:.1f}"
-        )
-    sites = Table(
+        above = f"{block.above_target:+.4f}"
+        blocks.add_row(str(block.block), f"{block.cross_entropy:.4f}", above, f"{block.l0:.1f}")
+    sites = Table(title="Sites: mean components per position, and components, with CI above …")
+    columns = [
         "site",
         "C",
-        *(f"L0 > {t:g}" for t in THRESHOLDS),
-        "share of C",
-        *(f"max CI > {t:g}" for t in THRESHOLDS),
-        title="Sites",
-    )
+        *(f"L0 >{t:g}" for t in THRESHOLDS),
+        "share",
+        *(f"max >{t:g}" for t in THRESHOLDS),
+    ]
+    for number, column in enumerate(columns):
+        sites.add_column(column, justify="right" if number else "left", no_wrap=True, overflow="fold")
     for site in evaluation.sites:
         sites.add_row(
             site.address,
