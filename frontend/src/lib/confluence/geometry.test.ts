@@ -21,12 +21,12 @@ describe("layOut", () => {
   const bands = [...picture.left, ...picture.right];
   const band = (id: string) => bands.find((one) => one.id === id);
 
-  it("draws every band in one scale, the largest entry as thick as allowed", () => {
-    expect(picture.scale).toBe(9);
+  it("draws each side in one scale, its largest entry as thick as allowed", () => {
+    expect(picture.scale).toEqual({ left: 9, right: 18 });
     expect(band("a")?.thickness).toBe(18);
     expect(band("b")?.thickness).toBe(9);
-    expect(band("e")?.thickness).toBe(9);
-    expect(band("d")?.thickness).toBe(2.25);
+    expect(band("e")?.thickness).toBe(18);
+    expect(band("d")?.thickness).toBe(4.5);
   });
 
   it("cuts a rest that would hide everything else, and says so", () => {
@@ -69,7 +69,7 @@ describe("layOut", () => {
 
   it("draws nothing out of nothing", () => {
     const empty = layOut([], [flow("zero", "positive", 0, 10)], frame);
-    expect(empty.scale).toBe(0);
+    expect(empty.scale).toEqual({ left: 0, right: 0 });
     expect(empty.left).toEqual([]);
     expect(empty.right).toEqual([]);
   });

@@ -2,8 +2,8 @@
  * Geometry of the confluence: bands that flow from rows on the left into a trunk and on to rows on the
  * right. All lengths in pixels, y downwards. Pure numbers; drawing is elsewhere.
  *
- * A band is as thick as its value is large, everywhere along its way, in one scale for the whole
- * picture. Where bands meet the trunk they lie side by side without gaps: positive ones above the
+ * A band is as thick as its value is large, everywhere along its way, in one scale for each side: the
+ * values of sources are in units of one target, those of targets each in its own. Where bands meet the trunk they lie side by side without gaps: positive ones above the
  * waterline, negative ones below it.
  */
 
@@ -34,8 +34,8 @@ export interface Band extends Flow {
 export interface Confluence {
   readonly left: readonly Band[];
   readonly right: readonly Band[];
-  /** Pixels of thickness per unit of value; 0 where there is nothing to draw. */
-  readonly scale: number;
+  /** Pixels of thickness per unit of value on each side; 0 where there is nothing to draw. */
+  readonly scale: { readonly left: number; readonly right: number };
   readonly waterline: number;
   readonly trunk: {
     readonly x: number;
@@ -49,7 +49,7 @@ export interface Frame {
   readonly width: number;
   readonly height: number;
   readonly trunkWidth: number;
-  /** Thickness of the largest band that is not a rest. */
+  /** Thickness of the largest band of a side that is not a rest. */
   readonly thickest: number;
   /** A rest thicker than this is cut, and says so. */
   readonly restLimit: number;
@@ -120,10 +120,10 @@ function pile(stack: readonly Stacked[], waterline: number, from: number, to: nu
 /** Lay out a whole picture. `left` and `right` may be empty, and in any order. */
 export function layOut(left: readonly Flow[], right: readonly Flow[], frame: Frame): Confluence {
   const all = [...left, ...right];
-  const scale = pixelsPerUnit(all, frame);
+  const scale = { left: pixelsPerUnit(left, frame), right: pixelsPerUnit(right, frame) };
   const drawable = (flow: Flow): boolean => flow.magnitude > 0;
-  const leftStack = left.filter(drawable).map((flow) => measure(flow, scale, frame));
-  const rightStack = right.filter(drawable).map((flow) => measure(flow, scale, frame));
+  const leftStack = left.filter(drawable).map((flow) => measure(flow, scale.left, frame));
+  const rightStack = right.filter(drawable).map((flow) => measure(flow, scale.right, frame));
   const above = Math.max(total(leftStack, "positive"), total(rightStack, "positive"));
   const below = Math.max(total(leftStack, "negative"), total(rightStack, "negative"));
   const waterline = placeWaterline(all.filter(drawable), above, below, frame.height);

@@ -30,7 +30,10 @@ describe("drawSvg", () => {
     }),
     sources: sources.rows,
     targets: targets.rows,
-    scale: { exponent: 0, decimals: 3 },
+    scales: {
+      sources: { exponent: 0, decimals: 3 },
+      targets: { exponent: 0, decimals: 3 },
+    },
     flowWidth: 240,
     height,
   });

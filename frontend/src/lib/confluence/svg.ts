@@ -16,7 +16,7 @@ export interface Picture {
   readonly confluence: Confluence;
   readonly sources: readonly Row[];
   readonly targets: readonly Row[];
-  readonly scale: Scale;
+  readonly scales: Readonly<Record<Side, Scale>>;
   readonly flowWidth: number;
   readonly height: number;
 }
@@ -73,7 +73,7 @@ function column(side: Side, rows: readonly Row[], picture: Picture): string {
   return rows
     .map((row) => {
       const y = TITLE + row.top + (row.kind === "heading" ? HEADING - 10 : ROW / 2 + 4);
-      const { text, number } = rowText(row, picture.scale);
+      const { text, number } = rowText(row, picture.scales[side]);
       const heading = row.kind === "heading";
       const words = heading ? `${side}, ${text}` : text;
       return (

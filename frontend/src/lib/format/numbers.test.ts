@@ -16,6 +16,13 @@ describe("a scale for a list", () => {
     ]);
   });
 
+  it("never writes a standard error as zero for want of two digits", () => {
+    const scale = scaleOf([0.214, -0.13], [0.0004, null, 0.001]);
+    expect(inScale(0.0004, scale, false)).toBe("0.0004");
+    expect(scaleOf([0.214], [1e-9]).decimals).toBe(5);
+    expect(scaleOf([0.214], [0, null])).toEqual(scaleOf([0.214]));
+  });
+
   it("writes large numbers without useless decimals", () => {
     const scale = scaleOf([12345, -678]);
     expect([12345, -678].map((value) => inScale(value, scale))).toEqual(["+12345", "−678"]);

@@ -9,8 +9,20 @@ export interface Scale {
   readonly decimals: number;
 }
 
-/** Three or four significant digits for the largest of some values; powers of ten outside 0.001 … 99,999. */
-export function scaleOf(values: readonly number[]): Scale {
+/**
+ * Three or four significant digits for the largest of some values; powers of ten outside 0.001 … 99,999.
+ * Up to two digits more where standard errors would otherwise be written as zero.
+ */
+export function scaleOf(values: readonly number[], errors: readonly (number | null)[] = []): Scale {
+  const scale = plainScale(values);
+  const smallest = Math.min(...errors.filter((error) => error !== null && error > 0).map(Number));
+  if (!Number.isFinite(smallest)) return scale;
+  const needed = Math.ceil(-Math.log10(smallest / 10 ** scale.exponent));
+  const decimals = Math.max(scale.decimals, Math.min(scale.decimals + 2, needed));
+  return { ...scale, decimals };
+}
+
+function plainScale(values: readonly number[]): Scale {
   const largest = Math.max(0, ...values.map(Math.abs).filter(Number.isFinite));
   if (largest === 0) return { exponent: 0, decimals: 2 };
   const magnitude = Math.floor(Math.log10(largest));
