@@ -77,8 +77,9 @@ def test_the_stated_loss_holds(pair: Pair) -> None:
 
 
 def test_it_is_small(pair: Pair) -> None:
+    """Rows of a toy are a dozen numbers, so their scales weigh; the bundled run's ratio is 0.06."""
     full, small = pair
-    assert sum(small.manifest.sizes.values()) < 0.2 * sum(full.manifest.sizes.values())
+    assert sum(small.manifest.sizes.values()) < 0.25 * sum(full.manifest.sizes.values())
 
 
 def test_raw_standard_errors_of_attr_abs_are_not_kept(pair: Pair) -> None:

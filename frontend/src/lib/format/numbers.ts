@@ -10,7 +10,7 @@ export interface Scale {
 }
 
 /**
- * Three or four significant digits for the largest of some values; powers of ten outside 0.001 … 99,999.
+ * Three or four significant digits for the largest of some values; powers of ten outside 0.01 … 99,999.
  * Up to two digits more where standard errors would otherwise be written as zero.
  */
 export function scaleOf(values: readonly number[], errors: readonly (number | null)[] = []): Scale {
@@ -26,7 +26,7 @@ function plainScale(values: readonly number[]): Scale {
   const largest = Math.max(0, ...values.map(Math.abs).filter(Number.isFinite));
   if (largest === 0) return { exponent: 0, decimals: 2 };
   const magnitude = Math.floor(Math.log10(largest));
-  if (magnitude < -3 || magnitude > 4) return { exponent: Math.floor(magnitude / 3) * 3, decimals: 2 };
+  if (magnitude < -2 || magnitude > 4) return { exponent: Math.floor(magnitude / 3) * 3, decimals: 2 };
   return { exponent: 0, decimals: magnitude < 0 ? 2 - magnitude : Math.max(0, 3 - magnitude) };
 }
 
