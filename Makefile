@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 export CHROMIUM ?=
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 NPM := npm --prefix frontend --no-fund --no-audit --loglevel=error
 # Which checks `make test` runs; the Python tests come last, so that their closing line is the last one.
 CHECKS := lint types test-page test-browser test-python

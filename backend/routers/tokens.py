@@ -18,7 +18,7 @@ router = APIRouter(prefix="/runs/{run}", tags=["tokens"])
 def search_tokens(
     run: RunDep,
     q: Annotated[str, Query(max_length=200, description="Part of a token's text, or a token id")] = "",
-    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 50,
 ) -> TokenPage:
     """Tokens whose text contains q: exact matches first, then beginnings, then by frequency."""
     return search(run, q, limit)

@@ -83,7 +83,7 @@ export function getComponents(
 /** All tokens that match; the server returns at most a thousand. */
 export function getTokens(run: string, q: string): Promise<TokenPage> {
   return cache.get(`tokens ${run} ${q}`, () =>
-    settle(client.GET("/api/runs/{run}/tokens", { params: { path: { run }, query: { q, limit: 1000 } } })),
+    settle(client.GET("/api/runs/{run}/tokens", { params: { path: { run }, query: { q, limit: 10_000 } } })),
   );
 }
 

@@ -1,7 +1,7 @@
 /** The confluence as one self-contained SVG file, for papers and notes: same geometry, own colours. */
 
 import type { Entry } from "../api/types";
-import { inScale, type Scale } from "../format/numbers";
+import { errorInScale, inScale, type Scale } from "../format/numbers";
 import { visible } from "../format/tokens";
 import type { Confluence, Sign } from "./geometry";
 import { HEADING, ROW, type Row } from "./rows";
@@ -53,7 +53,7 @@ function rowText(row: Row, scale: Scale): { text: string; number: string } {
       return { text: row.sign, number: "" };
     case "entry": {
       const { value, standard_error } = row.entry;
-      const error = standard_error === null ? "" : ` ±${inScale(standard_error, scale, false)}`;
+      const error = standard_error === null ? "" : ` ±${errorInScale(standard_error, scale)}`;
       return { text: name(row.entry), number: inScale(value, scale) + error };
     }
     case "rest":

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { count, inScale, number, percent, scaleOf, unitOf } from "./numbers";
+import { count, errorInScale, importance, inScale, number, percent, scaleOf } from "./numbers";
 
 describe("a scale for a list", () => {
   it("gives all numbers the same decimals, so that points align", () => {
@@ -10,7 +10,7 @@ describe("a scale for a list", () => {
 
   it("keeps three significant digits below one", () => {
     expect([0.2345, 0.02345].map((value) => inScale(value, scaleOf([value])))).toEqual(["+0.234", "+0.0234"]);
-    expect(number(0.002346)).toBe("2.35×10⁻³");
+    expect(number(0.002346)).toBe("2.35e−3");
   });
 
   it("never writes a standard error as zero for want of two digits", () => {
@@ -27,10 +27,11 @@ describe("a scale for a list", () => {
 
   it("takes a power of ten out where numbers are very small or very large", () => {
     const small = scaleOf([2.5e-7, -1e-8]);
-    expect(unitOf(small)).toBe("×10⁻⁹");
-    expect(inScale(2.5e-7, small)).toBe("+250.00");
-    expect(unitOf(scaleOf([3.2e6]))).toBe("×10⁶");
-    expect(unitOf(scaleOf([0.5]))).toBe("");
+    expect([2.5e-7, -1e-8].map((value) => inScale(value, small))).toEqual(["+2.50e−7", "−0.10e−7"]);
+    expect(inScale(3.2e6, scaleOf([3.2e6]), false)).toBe("3.20e6");
+    expect(scaleOf([2.5e-7], [1e-12])).toEqual(scaleOf([2.5e-7]));
+    expect([3.6e-10, 0].map((error) => errorInScale(error, small))).toEqual(["3.6e−10", "0.00e−7"]);
+    expect(errorInScale(0.0004, scaleOf([0.2], [0.0004]))).toBe("0.0004");
   });
 
   it("survives nothing and zeros", () => {
@@ -43,8 +44,12 @@ describe("single numbers", () => {
   it("number", () => {
     expect(number(2.4123)).toBe("2.412");
     expect(number(-0.5)).toBe("−0.500");
-    expect(number(3.21e-6)).toBe("3.21×10⁻⁶");
-    expect(number(0)).toBe("0.00");
+    expect(number(3.21e-6)).toBe("3.21e−6");
+    expect(number(0)).toBe("0");
+  });
+
+  it("importance", () => {
+    expect([0, 0.0045, 1.86e-7, 1].map(importance)).toEqual(["0.0000", "0.0045", "1.86e−7", "1.0000"]);
   });
 
   it("count", () => expect(count(1048576)).toBe("1,048,576"));
