@@ -77,7 +77,10 @@ def command(
         output_abs=_output_tokens(output_abs, corpus, config.vocab_size),
     )
     needed = engine.memory_estimate(batch_size * length)
-    console.print(f"{engine.method}: {engine.method_reason}; about {gibibytes(needed)} of memory on {device}")
+    console.print(
+        f"{engine.method}: {engine.method_reason}; about {gibibytes(needed)} of memory on {device}",
+        soft_wrap=True,
+    )
     check_fits(
         needed, device, "lower --batch-size, leave attr_abs out (--metrics attr), or use a larger machine"
     )
@@ -152,7 +155,7 @@ def _accumulate(
                 update(done, f"group {g + 1} of {len(plan)}")
             writer.write_group(g, _cpu(sums))
     subrun = writer.finish()
-    console.print(f"written to {writer.run_path / 'attributions' / subrun}")
+    console.print(f"written to {writer.run_path / 'attributions' / subrun}", soft_wrap=True)
 
 
 def _cpu(sums: AttributionSums) -> dict[str, np.ndarray]:

@@ -27,6 +27,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from backend.version import version as tributary_version
@@ -111,7 +112,7 @@ class _Rate(ProgressColumn):
     """Units per second, from the whole of the task's measured time."""
 
     def __init__(self, unit: str) -> None:
-        super().__init__()
+        super().__init__(table_column=Column(no_wrap=True))
         self.unit = unit
 
     def render(self, task: Task) -> Text:
@@ -124,10 +125,12 @@ class _Rate(ProgressColumn):
 @contextmanager
 def progress(title: str, total: int, unit: str, start: int = 0) -> Generator[Any]:
     """A progress bar with done/total, rate and time left; yields ``update(completed, note)``."""
+    # On a narrow terminal the numbers matter more than the bar.
+    bars = (BarColumn(),) if console.width >= 120 else ()
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
+        *bars,
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
         _Rate(unit),
         TimeElapsedColumn(),
         TextColumn("left"),

@@ -80,7 +80,7 @@ def command(
                 "restore the configuration, or remove the directory to start again",
             )
         trainer.load_state(load_checkpoint(checkpoint))
-        console.print(f"going on from step {trainer.step:,}")
+        console.print(f"going on from step {trainer.step:,}", soft_wrap=True)
     else:
         write_durably(work / "settings.txt", fingerprint.encode())
     _train(trainer, checkpoint, checkpoint_minutes, stop_after)
@@ -125,7 +125,7 @@ def command(
     write_durably(output / "evaluation.json", (evaluation.model_dump_json(indent=2) + "\n").encode())
     write_statistics(output, {n: v.numpy() for n, v in statistics.arrays().items()}, made)
     print_evaluation(evaluation)
-    console.print(f"written to {output}; next: tributary attribute {output}")
+    console.print(f"written to {output}; next: tributary attribute {output}", soft_wrap=True)
 
 
 def _train(trainer: DecompositionTrainer, checkpoint: Path, minutes: float, stop_after: int | None) -> None:
@@ -155,7 +155,9 @@ def _train(trainer: DecompositionTrainer, checkpoint: Path, minutes: float, stop
                     saved = time.monotonic()
         except KeyboardInterrupt:
             save_checkpoint(checkpoint, trainer.state())
-            console.print(f"stopped at step {trainer.step:,}; the same command goes on from there")
+            console.print(
+                f"stopped at step {trainer.step:,}; the same command goes on from there", soft_wrap=True
+            )
             raise
     save_checkpoint(checkpoint, trainer.state())
 

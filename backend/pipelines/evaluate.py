@@ -55,7 +55,7 @@ def command(
         typer.echo(evaluation.model_dump_json(indent=2))
     else:
         print_evaluation(evaluation)
-    console.print(f"written to {run.path}")
+    console.print(f"written to {run.path}", soft_wrap=True)
 
 
 def held_out_windows(corpus: TokenCorpus, length: int, tokens: int) -> list[Tensor]:

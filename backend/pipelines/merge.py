@@ -34,7 +34,7 @@ def command(
             )
     _check_disjoint(stores, manifests)
     subrun = merge(stores, run.path)
-    console.print(f"written to {run.path / 'attributions' / subrun}")
+    console.print(f"written to {run.path / 'attributions' / subrun}", soft_wrap=True)
 
 
 def _newest(run: RunDirectory) -> Path:

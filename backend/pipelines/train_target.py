@@ -105,7 +105,7 @@ def command(
     checkpoint = output / "checkpoint.pt"
     if checkpoint.exists():
         trainer.load_state(load_checkpoint(checkpoint))
-        console.print(f"going on from step {trainer.step:,}")
+        console.print(f"going on from step {trainer.step:,}", soft_wrap=True)
     steps = config.training.steps
     with progress("target", steps, "step", trainer.step) as update:
         try:
@@ -145,7 +145,7 @@ def command(
         f"validation: {loss:.4f} nats per token; {NGRAM_ORDER}-gram {info.ngram_loss:.4f}, "
         f"unigram {info.unigram_loss:.4f} (the same {len(held_out):,} tokens)"
     )
-    console.print(f"written to {output}")
+    console.print(f"written to {output}", soft_wrap=True)
 
 
 def _prepare_text(
