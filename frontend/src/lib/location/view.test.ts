@@ -7,11 +7,15 @@ import {
   SORTS,
   TRAIL_LIMIT,
   type View,
+  GRAPH,
+  TEXT_LIMIT,
   enter,
+  look,
   open,
   parseView,
   printView,
   show,
+  showPrompts,
   stepBack,
   travel,
 } from "./view";
@@ -50,13 +54,47 @@ describe("the address of a view", () => {
     for (const view of views) expect(reread(view)).toEqual(view);
   });
 
+  it("holds the whole view of a prompt and of a graph", () => {
+    const prompts: View = { ...INITIAL, page: { kind: "prompts", run: "demo" } };
+    const graph: View = { ...INITIAL, page: { kind: "graph", run: "demo", prompt: 3, graph: 12 } };
+    expect(printView(graph)).toBe("/runs/demo/prompts/3/graphs/12");
+    const views: View[] = [
+      { ...INITIAL, page: { kind: "prompt", run: "demo", prompt: 3 } },
+      { ...prompts, text: " Once upon\n a time, & so on + 100 %" },
+      graph,
+      { ...look(graph, { as: "table", find: "0.attn the", scope: "matches" }), metric: "attr_abs" },
+      look(graph, { cut: { kind: "top", n: 2500 }, scope: "pins", panel: "none", compare: 7 }),
+      look(graph, { cut: { kind: "least", value: 0.0125 }, layers: ["0.attn.q", "embed"], tokens: [0, 17] }),
+      look(graph, { cut: { kind: "least", value: 1.5e-7 }, viewport: { x: -12.5, y: 3, zoom: 0.25 } }),
+      look(graph, { selection: ["0.attn.q:3:17", "target:5:0", "12-40"], panel: "intervene" }),
+    ];
+    for (const view of views) expect(reread(view)).toEqual(view);
+    expect(reread({ ...prompts, text: "x".repeat(TEXT_LIMIT + 1) })).toEqual(prompts);
+  });
+
+  it("falls back where a graph's value makes no sense", () => {
+    const search = "?as=list&top=-4&least=much&only=some&tokens=1,x,3&at=1,2&panel=left&with=new&text=x";
+    const view = parseView("/runs/demo/prompts/1/graphs/2", search);
+    expect(view.graph).toEqual({ ...GRAPH, tokens: [1, 3] });
+    expect(view.text).toBe("");
+    expect(parseView("/runs/demo/prompts", "?find=x").graph).toEqual(GRAPH);
+  });
+
   it("falls back where a value makes no sense", () => {
     const view = parseView("/runs/demo", "?metric=best&k=7&sort=up&site=nowhere&raw=yes&trail=x,embed:3,");
     expect(view).toEqual({ ...INITIAL, page: { kind: "overview", run: "demo" }, trail: ["embed:3"] });
   });
 
   it("says that an unknown path is lost", () => {
-    for (const path of ["/nowhere", "/runs/demo/graphs", "/runs/demo/components/banana", "/runs/%E0%A4%A"]) {
+    for (const path of [
+      "/nowhere",
+      "/runs/demo/graphs",
+      "/runs/demo/components/banana",
+      "/runs/%E0%A4%A",
+      "/runs/demo/prompts/x",
+      "/runs/demo/prompts/1/graphs",
+      "/runs/demo/prompts/1/graphs/2/3",
+    ]) {
       expect(parseView(path, "").page).toEqual({ kind: "lost", path });
     }
   });
@@ -86,6 +124,16 @@ describe("walking", () => {
     for (let n = 1; n <= TRAIL_LIMIT + 5; n += 1) view = travel(view, `embed:${n}`);
     expect(view.trail).toHaveLength(TRAIL_LIMIT);
     expect(view.trail.at(-1)).toBe(`embed:${TRAIL_LIMIT + 4}`);
+  });
+
+  it("prompts leave the table's search behind, and a graph's view stays with the graph", () => {
+    const table: View = { ...card("0.attn.q:1", ["embed:1"]), site: "0.attn.q", q: "x", metric: "attr_abs" };
+    const graph = showPrompts(table, 1, 2);
+    expect(printView(graph)).toBe("/runs/demo/prompts/1/graphs/2?metric=attr_abs");
+    const looked = look(graph, { find: "the" });
+    expect(showPrompts(looked, 1).graph).toEqual(GRAPH);
+    expect(open(looked, "embed:1").graph).toEqual(GRAPH);
+    expect(showPrompts({ ...INITIAL }, 1)).toEqual(INITIAL);
   });
 
   it("another run keeps what means the same there", () => {

@@ -6,6 +6,9 @@
  * | /runs/R         | overview of run R                               |           |
  * | …/components    | its components                                  |           |
  * | …/components/K  | the card of K                                   |           |
+ * | …/prompts       | its prompts, and a new one                      |           |
+ * | …/prompts/P     | prompt P and its graphs                         |           |
+ * | …/P/graphs/G    | graph G of prompt P                             |           |
  * | site            | table: only this site, or embed or output       | all sites |
  * | q               | table: search                                   | empty     |
  * | sort            | table: order                                    | -mean_ci  |
@@ -14,6 +17,23 @@
  * | k               | entries a list                                  | 10        |
  * | subrun          | an older computation of the attributions        | newest    |
  * | trail           | the components walked through to reach this one | empty     |
+ *
+ * On the prompts' page:
+ *
+ * | text            | what was typed so far                           | empty     |
+ *
+ * On a graph's page:
+ *
+ * | as              | canvas or table                                 | canvas    |
+ * | top / least     | edges shown: the strongest n, or |value| ≥ x    | strongest |
+ * | find            | search for nodes                                | empty     |
+ * | only            | all: every node; matches: those that are found; | all       |
+ * |                 | pins: the pinned subgraph                       |           |
+ * | layers, tokens  | nodes of these layers, at these positions       | all       |
+ * | sel             | selected nodes: keys, or ranges of numbers      | none      |
+ * | at              | x, y and zoom of the viewport                   | fits      |
+ * | panel           | the side panel's tab; none: closed              | node      |
+ * | with            | the graph this one is compared with             | none      |
  */
 
 import { isKey, isToken, parseSite } from "../address";
@@ -38,11 +58,50 @@ export const SIZES = [5, 10, 20, 50] as const;
 /** A walk longer than this forgets its beginning, so that the address stays short enough to send. */
 export const TRAIL_LIMIT = 60;
 
+/** Tabs of the panel beside a graph. */
+export const PANELS = ["node", "pins", "intervene", "circuits", "compare", "about", "none"] as const;
+export type Panel = (typeof PANELS)[number];
+
+/** Which edges of a graph are shown; `strongest` is as many as are easily read. */
+export type Cut =
+  | { readonly kind: "strongest" }
+  | { readonly kind: "top"; readonly n: number }
+  | { readonly kind: "least"; readonly value: number };
+
+export interface Viewport {
+  readonly x: number;
+  readonly y: number;
+  readonly zoom: number;
+}
+
+export const SCOPES = ["all", "matches", "pins"] as const;
+export type Scope = (typeof SCOPES)[number];
+
+/** What the address of a graph holds beside the graph itself. */
+export interface GraphView {
+  readonly as: "canvas" | "table";
+  readonly cut: Cut;
+  readonly find: string;
+  readonly scope: Scope;
+  /** Addresses of layers and positions that are shown; empty: all. */
+  readonly layers: readonly string[];
+  readonly tokens: readonly number[];
+  /** Node keys, or ranges of node numbers such as `12-40`. */
+  readonly selection: readonly string[];
+  /** `null`: the whole graph in sight. */
+  readonly viewport: Viewport | null;
+  readonly panel: Panel;
+  readonly compare: number | null;
+}
+
 export type Page =
   | { readonly kind: "runs" }
   | { readonly kind: "overview"; readonly run: string }
   | { readonly kind: "components"; readonly run: string }
   | { readonly kind: "card"; readonly run: string; readonly key: string }
+  | { readonly kind: "prompts"; readonly run: string }
+  | { readonly kind: "prompt"; readonly run: string; readonly prompt: number }
+  | { readonly kind: "graph"; readonly run: string; readonly prompt: number; readonly graph: number }
   | { readonly kind: "lost"; readonly path: string };
 
 export interface View {
@@ -55,7 +114,23 @@ export interface View {
   readonly k: number;
   readonly subrun: string | null;
   readonly trail: readonly string[];
+  /** A prompt that is being typed. */
+  readonly text: string;
+  readonly graph: GraphView;
 }
+
+export const GRAPH: GraphView = {
+  as: "canvas",
+  cut: { kind: "strongest" },
+  find: "",
+  scope: "all",
+  layers: [],
+  tokens: [],
+  selection: [],
+  viewport: null,
+  panel: "node",
+  compare: null,
+};
 
 export const INITIAL: View = {
   page: { kind: "runs" },
@@ -67,6 +142,8 @@ export const INITIAL: View = {
   k: 10,
   subrun: null,
   trail: [],
+  text: "",
+  graph: GRAPH,
 };
 
 function decode(text: string): string | null {
@@ -84,11 +161,62 @@ function parsePage(path: string): Page {
   const run = decode(parts[1] ?? "");
   if (parts[0] !== "runs" || run === null || run === "") return lost;
   if (parts.length === 2) return { kind: "overview", run };
+  if (parts[2] === "prompts") return parsePromptPage(run, parts.slice(3)) ?? lost;
   if (parts[2] !== "components") return lost;
   if (parts.length === 3) return { kind: "components", run };
   const key = decode(parts[3] ?? "");
   if (parts.length > 4 || key === null || !isKey(key)) return lost;
   return { kind: "card", run, key };
+}
+
+/** What follows `/runs/R/prompts`. */
+function parsePromptPage(run: string, parts: readonly string[]): Page | null {
+  if (parts.length === 0) return { kind: "prompts", run };
+  const prompt = whole(parts[0] ?? null);
+  if (prompt === null) return null;
+  if (parts.length === 1) return { kind: "prompt", run, prompt };
+  const graph = whole(parts[2] ?? null);
+  if (parts.length !== 3 || parts[1] !== "graphs" || graph === null) return null;
+  return { kind: "graph", run, prompt, graph };
+}
+
+/** A whole number as it is printed here. */
+function whole(text: string | null): number | null {
+  return text !== null && /^(0|[1-9]\d{0,8})$/.test(text) ? Number(text) : null;
+}
+
+function list(text: string | null): string[] {
+  return (text ?? "").split(",").filter((item) => item !== "");
+}
+
+function parseCut(query: URLSearchParams): Cut {
+  const n = whole(query.get("top"));
+  if (n !== null) return { kind: "top", n };
+  const value = Number(query.get("least") ?? "-");
+  return Number.isFinite(value) && value >= 0 ? { kind: "least", value } : GRAPH.cut;
+}
+
+function parseViewport(text: string | null): Viewport | null {
+  const [x, y, zoom, ...rest] = (text ?? "").split(",").map((part) => (part === "" ? NaN : Number(part)));
+  if (x === undefined || y === undefined || zoom === undefined || rest.length > 0) return null;
+  return [x, y, zoom].every(Number.isFinite) && zoom > 0 ? { x, y, zoom } : null;
+}
+
+function parseGraph(query: URLSearchParams): GraphView {
+  return {
+    as: oneOf(["canvas", "table"] as const, query.get("as"), GRAPH.as),
+    cut: parseCut(query),
+    find: query.get("find") ?? "",
+    scope: oneOf(SCOPES, query.get("only"), GRAPH.scope),
+    layers: list(query.get("layers")),
+    tokens: list(query.get("tokens"))
+      .map(whole)
+      .filter((position) => position !== null),
+    selection: list(query.get("sel")),
+    viewport: parseViewport(query.get("at")),
+    panel: oneOf(PANELS, query.get("panel"), GRAPH.panel),
+    compare: whole(query.get("with")),
+  };
 }
 
 function oneOf<T extends string>(values: readonly T[], text: string | null, otherwise: T): T {
@@ -100,8 +228,9 @@ export function parseView(path: string, search: string): View {
   const query = new URLSearchParams(search);
   const site = query.get("site");
   const k = Number(query.get("k"));
+  const page = parsePage(path);
   return {
-    page: parsePage(path),
+    page,
     site: site !== null && (isToken(site) || parseSite(site) !== null) ? site : null,
     q: query.get("q") ?? "",
     sort: oneOf(SORTS, query.get("sort"), INITIAL.sort),
@@ -110,6 +239,8 @@ export function parseView(path: string, search: string): View {
     k: SIZES.find((size) => size === k) ?? INITIAL.k,
     subrun: query.get("subrun"),
     trail: (query.get("trail") ?? "").split(",").filter(isKey).slice(-TRAIL_LIMIT),
+    text: page.kind === "prompts" ? (query.get("text") ?? "") : "",
+    graph: page.kind === "graph" ? parseGraph(query) : GRAPH,
   };
 }
 
@@ -128,10 +259,19 @@ function printPage(page: Page): string {
       return `/runs/${encode(page.run)}/components`;
     case "card":
       return `/runs/${encode(page.run)}/components/${encode(page.key)}`;
+    case "prompts":
+      return `/runs/${encode(page.run)}/prompts`;
+    case "prompt":
+      return `/runs/${encode(page.run)}/prompts/${page.prompt}`;
+    case "graph":
+      return `/runs/${encode(page.run)}/prompts/${page.prompt}/graphs/${page.graph}`;
     case "lost":
       return page.path;
   }
 }
+
+/** A typed prompt longer than this stays out of the address. */
+export const TEXT_LIMIT = 4000;
 
 /** The address of a view; defaults are left out, so that the same view has one address. */
 export function printView(view: View): string {
@@ -147,6 +287,24 @@ export function printView(view: View): string {
   add("k", String(view.k), String(INITIAL.k));
   add("subrun", view.subrun ?? "", "");
   if (view.page.kind === "card") add("trail", view.trail.join(","), "");
+  if (view.page.kind === "prompts" && view.text.length <= TEXT_LIMIT) add("text", view.text, "");
+  if (view.page.kind === "graph") {
+    const { graph } = view;
+    add("as", graph.as, GRAPH.as);
+    if (graph.cut.kind === "top") add("top", String(graph.cut.n), "");
+    if (graph.cut.kind === "least") add("least", String(graph.cut.value), "");
+    add("find", graph.find, "");
+    add("only", graph.scope, GRAPH.scope);
+    add("layers", graph.layers.join(","), "");
+    add("tokens", graph.tokens.join(","), "");
+    add("sel", graph.selection.join(","), "");
+    if (graph.viewport !== null) {
+      const { x, y, zoom } = graph.viewport;
+      add("at", [x, y].map((value) => value.toFixed(1)).join(",") + `,${zoom.toFixed(4)}`, "");
+    }
+    add("panel", graph.panel, GRAPH.panel);
+    add("with", graph.compare === null ? "" : String(graph.compare), "");
+  }
   return printPage(view.page) + (query.length > 0 ? `?${query.join("&")}` : "");
 }
 
@@ -165,7 +323,8 @@ export function travel(view: View, key: string): View {
 /** Open a card from elsewhere than an edge: a new walk begins. */
 export function open(view: View, key: string): View {
   const run = runOf(view.page);
-  return run === null ? view : { ...view, page: { kind: "card", run, key }, trail: [] };
+  if (run === null) return view;
+  return { ...view, page: { kind: "card", run, key }, trail: [], text: "", graph: GRAPH };
 }
 
 /** Go back along the trail to its n-th component, counted from 0. */
@@ -178,7 +337,23 @@ export function stepBack(view: View, n: number): View {
 /** The same settings on another page of the same run. */
 export function show(view: View, kind: "overview" | "components"): View {
   const run = runOf(view.page);
-  return run === null ? view : { ...view, page: { kind, run }, trail: [] };
+  return run === null ? view : { ...view, page: { kind, run }, trail: [], text: "", graph: GRAPH };
+}
+
+/** The prompts of the run: all of them, one, or a graph of one. The table's search stays behind. */
+export function showPrompts(view: View, prompt: number | null = null, graph: number | null = null): View {
+  const run = runOf(view.page);
+  if (run === null) return view;
+  const { metric, raw, k, subrun } = view;
+  const settings = { ...INITIAL, metric, raw, k, subrun };
+  if (prompt === null) return { ...settings, page: { kind: "prompts", run } };
+  if (graph === null) return { ...settings, page: { kind: "prompt", run, prompt } };
+  return { ...settings, page: { kind: "graph", run, prompt, graph } };
+}
+
+/** The same graph, seen differently. */
+export function look(view: View, change: Partial<GraphView>): View {
+  return { ...view, graph: { ...view.graph, ...change } };
 }
 
 /** Another run: keep what means the same there, forget sites, keys and searches. */
