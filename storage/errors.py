@@ -47,3 +47,31 @@ class StoreDamagedError(StorageError):
 
 class SettingsDifferError(StorageError):
     """Two stores, or an interrupted one and a new request, that were not made in the same way."""
+
+
+class DatabaseError(StorageError):
+    """The graph database cannot be used: no permission, no space, a failing disk."""
+
+
+class DatabaseBusyError(DatabaseError):
+    """Others kept the database locked for longer than the busy timeout; nothing was changed."""
+
+
+class DatabaseDamagedError(DatabaseError):
+    """A file that is no database of ours, or content that is not what was written."""
+
+
+class DatabaseVersionError(DatabaseError):
+    """A database of a newer version of the program."""
+
+
+class UnknownRecordError(StorageError):
+    """An id that names nothing in the graph database."""
+
+
+class ConflictError(StorageError):
+    """Something was changed by someone else since it was read; ``version`` is what it is at now."""
+
+    def __init__(self, message: str, hint: str, version: int) -> None:
+        super().__init__(message, hint)
+        self.version = version
