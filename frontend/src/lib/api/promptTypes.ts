@@ -36,7 +36,11 @@ export interface PositionPredictions {
 export interface Predictions {
   readonly token_ids: readonly number[];
   readonly tokens: readonly string[];
+  /** The most tokens this model reads. */
+  readonly context: number;
   readonly positions: readonly PositionPredictions[];
+  /** How many tokens match a search; without one, all. */
+  readonly total: number;
 }
 
 export interface OutputTerm {
@@ -80,8 +84,24 @@ export interface GraphSummary {
   readonly n_nodes: number;
   readonly n_edges: number;
   readonly omitted: Omitted;
+  readonly method: string;
+  readonly method_reason: string;
   readonly seconds: number;
+  readonly peak_bytes: number;
+  /** Read from a file rather than computed here. */
+  readonly imported: boolean;
   readonly created: string;
+}
+
+/** What a graph would need, before it is computed. */
+export interface GraphEstimate {
+  readonly n_tokens: number;
+  readonly nodes: number;
+  readonly edges: number;
+  readonly bytes: number;
+  readonly limit_bytes: number;
+  readonly fits: boolean;
+  readonly advice: string;
 }
 
 export interface GraphToken {
@@ -112,6 +132,7 @@ export interface GraphDetail {
   readonly title: string;
   readonly note: string;
   readonly settings: GraphSettings;
+  readonly text: string;
   readonly tokens: readonly GraphToken[];
   readonly addresses: readonly string[];
   readonly nodes: GraphNodes;
@@ -124,7 +145,8 @@ export interface GraphDetail {
   readonly method_reason: string;
   readonly seconds: number;
   readonly peak_bytes: number;
-  readonly provenance: Readonly<Record<string, unknown>>;
+  readonly imported: boolean;
+  readonly provenance: Readonly<Record<string, string>>;
   readonly created: string;
 }
 
@@ -183,14 +205,26 @@ export interface InterventionRequest {
   readonly adversary: { readonly steps: number; readonly step_size: number };
 }
 
+export interface ChangedToken extends Prediction {
+  readonly probability_before: number;
+  readonly logit_before: number;
+}
+
+export interface ChangedPredictions {
+  readonly position: number;
+  readonly top: readonly ChangedToken[];
+}
+
 export interface Intervention extends InterventionRequest {
   readonly id: number;
   readonly graph_id: number;
   readonly created: string;
+  /** Selected nodes that are no components; nothing can be done to them. */
+  readonly ignored: number;
   readonly tokens: readonly GraphToken[];
   readonly before: readonly PositionPredictions[];
   /** By regime, and `changes` where single nodes were changed. */
-  readonly after: Readonly<Record<string, readonly PositionPredictions[]>>;
+  readonly after: Readonly<Record<string, readonly ChangedPredictions[]>>;
   readonly kl: Readonly<Record<string, readonly number[]>>;
 }
 
@@ -231,7 +265,10 @@ export interface Circuit {
   readonly loss: number;
   readonly kl: number;
   readonly probability: number;
+  /** Each entry's lists hold one number: this coefficient's. */
   readonly history: readonly CircuitSnapshot[];
+  /** Graphs that were computed from it. */
+  readonly graphs: readonly number[];
   readonly created: string;
 }
 
@@ -245,13 +282,16 @@ export interface JobResult {
 
 export interface Job {
   readonly id: string;
-  readonly kind: string;
+  readonly kind: "graph" | "intervention" | "circuits";
+  readonly run: string;
   readonly state: JobState;
   readonly phase: string;
   readonly done: number;
   readonly total: number;
   readonly seconds_left: number | null;
   readonly seconds: number;
+  /** Jobs that are computed before it while it is queued. */
+  readonly ahead: number;
   readonly created: string;
   readonly error: ErrorBody | null;
   readonly result: JobResult | null;

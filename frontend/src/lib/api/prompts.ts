@@ -6,6 +6,7 @@ import type {
   CircuitRequest,
   EdgeCheckResult,
   GraphDetail,
+  GraphEstimate,
   GraphMetric,
   GraphSettings,
   GraphSummary,
@@ -73,6 +74,15 @@ export type GraphRequest = (PromptSource | { readonly prompt_id: number }) & {
 /** Starts the computation. A graph that is there already comes as a job that is done. */
 export function startGraph(run: string, request: GraphRequest): Promise<Job> {
   return send("POST", `${at(run)}/graphs`, request);
+}
+
+/** What the computation would need, and whether it fits into the server's memory. */
+export function estimateGraph(
+  run: string,
+  request: GraphRequest,
+  signal?: AbortSignal,
+): Promise<GraphEstimate> {
+  return send("POST", `${at(run)}/graphs:estimate`, request, signal);
 }
 
 export async function getGraphs(run: string, prompt?: number): Promise<readonly GraphSummary[]> {

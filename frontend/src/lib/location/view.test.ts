@@ -65,7 +65,7 @@ describe("the address of a view", () => {
       { ...look(graph, { as: "table", find: "0.attn the", scope: "matches" }), metric: "attr_abs" },
       look(graph, { cut: { kind: "top", n: 2500 }, scope: "pins", panel: "none", compare: 7 }),
       look(graph, { cut: { kind: "least", value: 0.0125 }, layers: ["0.attn.q", "embed"], tokens: [0, 17] }),
-      look(graph, { cut: { kind: "least", value: 1.5e-7 }, viewport: { x: -12.5, y: 3, zoom: 0.25 } }),
+      look(graph, { cut: { kind: "least", value: 1.5e-7 }, viewport: { x: -12.5, y: 3, scale: 0.25 } }),
       look(graph, { selection: ["0.attn.q:3:17", "target:5:0", "12-40"], panel: "intervene" }),
     ];
     for (const view of views) expect(reread(view)).toEqual(view);

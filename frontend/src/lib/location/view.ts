@@ -71,7 +71,7 @@ export type Cut =
 export interface Viewport {
   readonly x: number;
   readonly y: number;
-  readonly zoom: number;
+  readonly scale: number;
 }
 
 export const SCOPES = ["all", "matches", "pins"] as const;
@@ -197,9 +197,9 @@ function parseCut(query: URLSearchParams): Cut {
 }
 
 function parseViewport(text: string | null): Viewport | null {
-  const [x, y, zoom, ...rest] = (text ?? "").split(",").map((part) => (part === "" ? NaN : Number(part)));
-  if (x === undefined || y === undefined || zoom === undefined || rest.length > 0) return null;
-  return [x, y, zoom].every(Number.isFinite) && zoom > 0 ? { x, y, zoom } : null;
+  const [x, y, scale, ...rest] = (text ?? "").split(",").map((part) => (part === "" ? NaN : Number(part)));
+  if (x === undefined || y === undefined || scale === undefined || rest.length > 0) return null;
+  return [x, y, scale].every(Number.isFinite) && scale > 0 ? { x, y, scale } : null;
 }
 
 function parseGraph(query: URLSearchParams): GraphView {
@@ -299,8 +299,8 @@ export function printView(view: View): string {
     add("tokens", graph.tokens.join(","), "");
     add("sel", graph.selection.join(","), "");
     if (graph.viewport !== null) {
-      const { x, y, zoom } = graph.viewport;
-      add("at", [x, y].map((value) => value.toFixed(1)).join(",") + `,${zoom.toFixed(4)}`, "");
+      const { x, y, scale } = graph.viewport;
+      add("at", [x, y].map((value) => value.toFixed(1)).join(",") + `,${scale.toFixed(4)}`, "");
     }
     add("panel", graph.panel, GRAPH.panel);
     add("with", graph.compare === null ? "" : String(graph.compare), "");
