@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from backend.errors import install_error_handlers
 from backend.page import mount_page
-from backend.routers import attribution, components, health, runs, tokens
+from backend.routers import (
+    attribution,
+    circuits,
+    components,
+    graphs,
+    health,
+    interventions,
+    jobs,
+    predictions,
+    prompts,
+    runs,
+    tokens,
+)
 from backend.security import SecurityMiddleware
 from backend.service.library import Library
+from backend.service.workshop import Workshop
 from backend.settings import Settings
 from backend.version import version
 
@@ -19,21 +36,40 @@ def _operation_id(route: APIRoute) -> str:
     return f"{route.tags[0]}_{route.name}"
 
 
+class _Application(FastAPI):
+    """The framework's, whose document also has the models of streams and files."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            document = super().openapi()
+            extra: tuple[type[BaseModel], ...] = (*graphs.EXTRA_MODELS, *jobs.EXTRA_MODELS)
+            _, found = models_json_schema(
+                [(model, "validation") for model in extra], ref_template="#/components/schemas/{model}"
+            )
+            document["components"]["schemas"] = dict(
+                sorted((found["$defs"] | document["components"]["schemas"]).items())
+            )
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
 def create_app(settings: Settings) -> FastAPI:
     """An application that serves the runs of ``settings``; cheap, so that the specification is too."""
-    app = FastAPI(
+    app = _Application(
         title="Tributary",
         version=version(),
-        description="Dataset attributions between the components of a decomposed language model.",
+        description="Attributions between the components of a decomposed language model: over a corpus, and live for one prompt.",
         openapi_url="/api/openapi.json",
         docs_url=None,  # the framework's documentation pages load scripts from another host
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
     app.state.library = Library(settings.runs, settings.only)
+    app.state.workshop = Workshop(settings, app.state.library)
     install_error_handlers(app)
     api = APIRouter(prefix="/api")
-    for noun in (health, runs, components, attribution, tokens):
+    nouns = (health, runs, components, attribution, tokens)
+    for noun in (*nouns, prompts, predictions, graphs, interventions, circuits, jobs):
         api.include_router(noun.router)
     app.include_router(api)
     mount_page(app, settings.page)

@@ -1,4 +1,4 @@
-"""What the routes share: the library of runs, the run in the path, and common parameters."""
+"""What the routes share: the library of runs, the run in the path, the workshop, and common parameters."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
+from backend.jobs import JobQueue
 from backend.keys import KeyText
 from backend.schemas import MAX_K
 from backend.service.library import Library
 from backend.service.run import Run
+from backend.service.workshop import Workshop
 
 
 def _library(request: Request) -> Library:
@@ -27,10 +29,23 @@ def _run(
     return library.get(run)
 
 
+def _workshop(request: Request) -> Workshop:
+    workshop = request.app.state.workshop
+    assert isinstance(workshop, Workshop)
+    return workshop
+
+
+def _jobs(request: Request) -> JobQueue:
+    return _workshop(request).jobs
+
+
 RunDep = Annotated[Run, Depends(_run)]
+WorkshopDep = Annotated[Workshop, Depends(_workshop)]
+JobsDep = Annotated[JobQueue, Depends(_jobs)]
 KeyParam = Annotated[KeyText, Path()]
 KParam = Annotated[int, Query(ge=1, le=MAX_K, description="How many entries")]
 RawParam = Annotated[bool, Query(description="Raw sums instead of normalised values")]
 SubrunParam = Annotated[
     str | None, Query(description="An attribution subrun; default the newest complete one")
 ]
+IdParam = Annotated[int, Path(ge=1, lt=2**63)]

@@ -7,11 +7,22 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from backend.schemas import ErrorBody
-from storage.errors import NotComputedError, RunError, StorageError, StoreDamagedError, UnknownKeyError
+from storage.errors import (
+    ConflictError,
+    DatabaseBusyError,
+    DatabaseDamagedError,
+    DatabaseError,
+    NotComputedError,
+    RunError,
+    StorageError,
+    StoreDamagedError,
+    UnknownKeyError,
+    UnknownRecordError,
+)
 
 log = logging.getLogger("tributary")
 
@@ -25,22 +36,41 @@ class ServiceError(Exception):
         self.body = ErrorBody(code=code, message=message, hint=hint)
 
 
-#: What each error of the storage room is called over HTTP. All of them are 409 but unknown keys.
-_CODES: dict[type[StorageError], str] = {
-    UnknownKeyError: "unknown_key",
-    NotComputedError: "not_computed",
-    RunError: "run_damaged",
-    StoreDamagedError: "store_damaged",
+class NothingMore(Exception):  # noqa: N818 (no error)
+    """A stream of events has ended for its reader: 204 tells a browser not to connect again."""
+
+
+#: What each error of the storage room is over HTTP: the first that fits.
+_CODES: tuple[tuple[type[StorageError], int, str], ...] = (
+    (UnknownKeyError, 404, "unknown_key"),
+    (UnknownRecordError, 404, "unknown_record"),
+    (NotComputedError, 409, "not_computed"),
+    (RunError, 409, "run_damaged"),
+    (StoreDamagedError, 409, "store_damaged"),
+    (ConflictError, 409, "changed_meanwhile"),
+    (DatabaseBusyError, 503, "busy"),
+    (DatabaseDamagedError, 409, "store_damaged"),
+    (DatabaseError, 503, "database_unavailable"),
+    (StorageError, 409, "not_possible"),
+)
+_HINTS = {
+    "not_computed": "Ask for another metric, direction or subrun.",
+    "busy": "Ask again in a moment.",
+    "database_unavailable": "Give another place for it with TRIBUTARY_DATABASE.",
+    "unknown_record": "It may have been deleted; look at the list.",
+    "changed_meanwhile": "Read it again and repeat the change.",
 }
+
+
+def _status_and_code(error: StorageError) -> tuple[int, str]:
+    return next((status, code) for kind, status, code in _CODES if isinstance(error, kind))
 
 
 def error_body(error: StorageError) -> ErrorBody:
     """An error of the storage room as it is sent."""
-    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), "not_possible")
-    other = "Ask for another metric, direction or subrun."
+    code = _status_and_code(error)[1]
     verify = "Run `tributary verify` on this run to see what it has."
-    hint = error.hint or (other if code == "not_computed" else verify)
-    return ErrorBody(code=code, message=error.message, hint=hint)
+    return ErrorBody(code=code, message=error.message, hint=error.hint or _HINTS.get(code, verify))
 
 
 def error_response(status: int, body: ErrorBody, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -53,9 +83,9 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         400: "Malformed request",
         401: "Token missing or wrong",
         403: "Request from a foreign page",
-        404: "Unknown run, subrun, key, site or cursor",
+        404: "Unknown run, subrun, key, site, cursor, record or job",
         405: "No such method here",
-        409: "Not computed yet, or damaged",
+        409: "Not computed yet, damaged, or changed meanwhile",
         413: "Too large",
         422: "Bad input",
         500: "A fault of the server",
@@ -83,9 +113,13 @@ def install_error_handlers(app: FastAPI) -> None:
     def _service_error(_: Request, error: ServiceError) -> JSONResponse:
         return error_response(error.status, error.body)
 
+    @app.exception_handler(NothingMore)
+    def _nothing_more(_: Request, __: NothingMore) -> Response:
+        return Response(status_code=204)
+
     @app.exception_handler(StorageError)
     def _storage_error(_: Request, error: StorageError) -> JSONResponse:
-        return error_response(404 if isinstance(error, UnknownKeyError) else 409, error_body(error))
+        return error_response(_status_and_code(error)[0], error_body(error))
 
     @app.exception_handler(RequestValidationError)
     def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:

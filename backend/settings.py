@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -30,12 +30,24 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     #: The built page.
     page: Path = _ROOT / "frontend" / "dist"
+    #: The SQLite file of prompts, graphs and what hangs on them; default ``tributary.sqlite3`` in ``runs``.
+    database: Path | None = None
+    #: SQLite's journal: ``wal`` where the file system allows it, else ``delete``; ``auto`` finds out by trying.
+    journal: Literal["auto", "wal", "delete"] = "auto"
+    #: What computations run on: ``cpu``, ``cuda``, ``cuda:1`` …; ``auto`` takes a GPU where there is one.
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "auto"
+    #: Bytes that one computation may take; default half of the memory of the machine (or its container).
+    memory_limit: Annotated[int | None, Field(ge=2**20)] = None
 
     @field_validator("only", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """A variable holds names with commas between them."""
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @property
+    def database_path(self) -> Path:
+        return self.runs / "tributary.sqlite3" if self.database is None else self.database
 
     @cached_property
     def on_loopback(self) -> bool:

@@ -19,6 +19,7 @@ from compute.targets.config import TargetConfig
 from compute.topology import Topology
 from storage.attributions import AttributionStore
 from storage.errors import UnknownKeyError
+from storage.files import sha256_file
 from storage.run_directory import RunDirectory, RunInfo
 from storage.statistics import Statistics
 
@@ -33,6 +34,8 @@ class Run:
         self.config = TargetConfig.model_validate(directory.info.target)
         self.topology = Topology(self.config)
         self.n_components = {site.parsed: site.n_components for site in directory.info.sites}
+        #: SHA-256 of run.json, which names the checksums of everything that decides what is computed.
+        self.digest = sha256_file(directory.path / "run.json")
         self._lock = threading.Lock()
         self._stores: dict[str, AttributionStore] = {}
         self._statistics: Statistics | None = None

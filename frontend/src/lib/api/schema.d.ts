@@ -204,10 +204,451 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/runs/{run}/prompts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List
+         * @description The prompts of a run as it is now; those of a run that was made again are not among them.
+         */
+        get: operations["prompts_list"];
+        put?: never;
+        /**
+         * Add
+         * @description Keep a prompt. One of the same tokens is there once: it is returned as it is.
+         */
+        post: operations["prompts_add"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/prompts/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get
+         * @description A prompt and its graphs.
+         */
+        get: operations["prompts_get"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete
+         * @description Delete a prompt with its graphs, circuits, interventions, pins and notes.
+         */
+        delete: operations["prompts_delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Update
+         * @description Give a prompt another title.
+         */
+        patch: operations["prompts_update"];
+        trace?: never;
+    };
+    "/api/runs/{run}/predictions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Predict
+         * @description The target model's most probable next tokens, and a search among them by text.
+         */
+        post: operations["predictions_predict"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/graphs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List
+         * @description The graphs of a run as it is now.
+         */
+        get: operations["graphs_list"];
+        put?: never;
+        /**
+         * Compute
+         * @description Compute a graph. What would need too much memory is refused with what would fit.
+         */
+        post: operations["graphs_compute"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/graphs:estimate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Estimate
+         * @description How large a graph would be, and whether that fits.
+         */
+        post: operations["graphs_estimate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/graphs:import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Import
+         * @description Read an exported graph back, its workspace included. Everything in it is checked.
+         */
+        post: operations["graphs_import"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/graphs/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get
+         * @description A graph with its nodes as columns; its edges have a route of their own.
+         */
+        get: operations["graphs_get"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete
+         * @description Delete a graph with its interventions, pins, groups and notes.
+         */
+        delete: operations["graphs_delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Update
+         * @description Change a graph's title or note.
+         */
+        patch: operations["graphs_update"];
+        trace?: never;
+    };
+    "/api/graphs/{id}/edges": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Edges
+         * @description Edges as binary columns (docs/graph-format.md): TRIBGRF1, how many, of how many, the share left out.
+         */
+        get: operations["graphs_edges"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/graphs/{id}/nodes/{number}/edges": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Node Edges
+         * @description The strongest sources and targets of a node among all stored edges.
+         */
+        get: operations["graphs_node_edges"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/graphs/{id}/workspace": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Workspace
+         * @description Pins, groups and notes; version 0 where nothing was saved yet.
+         */
+        get: operations["graphs_workspace"];
+        /**
+         * Save Workspace
+         * @description Replace the workspace; a 409 where somebody else saved since the version that was read.
+         */
+        put: operations["graphs_save_workspace"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/graphs/{id}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export
+         * @description A graph as a file: everything as JSON, or its edges as CSV; streamed.
+         */
+        get: operations["graphs_export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/graphs/{id}/interventions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List
+         * @description All interventions on a graph.
+         */
+        get: operations["interventions_list"];
+        put?: never;
+        /**
+         * Compute
+         * @description Predictions with the selected components in each regime, and with single nodes changed.
+         */
+        post: operations["interventions_compute"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/interventions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get
+         * @description One intervention.
+         */
+        get: operations["interventions_get"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete
+         * @description Delete an intervention.
+         */
+        delete: operations["interventions_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/graphs/{id}/edges:check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Check Edge
+         * @description Perturb the source and compare what the edge predicts with what happens to the target.
+         */
+        post: operations["interventions_check_edge"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/graphs/{id}/circuits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List
+         * @description The circuits of a graph's prompt.
+         */
+        get: operations["circuits_list"];
+        put?: never;
+        /**
+         * Compute
+         * @description Optimise one circuit for each coefficient; the job's events show how it goes.
+         */
+        post: operations["circuits_compute"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/circuits/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get
+         * @description One circuit. It is opened by asking for a graph with its id as circuit_id.
+         */
+        get: operations["circuits_get"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete
+         * @description Delete a circuit with the graphs that were computed from it.
+         */
+        delete: operations["circuits_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List
+         * @description Jobs that wait, run, or were finished lately.
+         */
+        get: operations["jobs_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get
+         * @description How far a job is, or what came of it.
+         */
+        get: operations["jobs_get"];
+        put?: never;
+        post?: never;
+        /**
+         * Cancel
+         * @description Stop the computation itself; one that is over stays as it is.
+         */
+        delete: operations["jobs_cancel"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Events
+         * @description Server-sent events: progress and end carry a Job, snapshot a CircuitSnapshot; ids only grow.
+         */
+        get: operations["jobs_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** Adversary */
+        Adversary: {
+            /**
+             * Steps
+             * @default 4
+             */
+            steps: number;
+            /**
+             * Step Size
+             * @default 1
+             */
+            step_size: number;
+        };
         /** AttributionInfo */
         AttributionInfo: {
             /** Subrun */
@@ -347,6 +788,153 @@ export interface components {
             /** L0 */
             l0: number;
         };
+        /** ChangedPredictions */
+        ChangedPredictions: {
+            /** Position */
+            position: number;
+            /**
+             * Top
+             * @description Most probable first
+             */
+            top: components["schemas"]["ChangedToken"][];
+        };
+        /** ChangedToken */
+        ChangedToken: {
+            /** Token Id */
+            token_id: number;
+            /** Text */
+            text: string;
+            /** Probability */
+            probability: number;
+            /** Logit */
+            logit: number;
+            /** Probability Before */
+            probability_before: number;
+            /** Logit Before */
+            logit_before: number;
+        };
+        /** Circuit */
+        Circuit: {
+            /** Id */
+            id: number;
+            /**
+             * Graph Id
+             * @description The graph it was asked for; 0 where that was deleted
+             */
+            graph_id: number;
+            /** Prompt Id */
+            prompt_id: number;
+            /** Run */
+            run: string;
+            /** Coefficient */
+            coefficient: number;
+            settings: components["schemas"]["CircuitRequest"];
+            /**
+             * Alive
+             * @description Nodes with causal importance above 0
+             */
+            alive: number;
+            /** Loss */
+            loss: number;
+            /** Kl */
+            kl: number;
+            /** Probability */
+            probability: number;
+            /**
+             * History
+             * @description One entry in each list: this coefficient's
+             */
+            history: components["schemas"]["CircuitSnapshot"][];
+            /**
+             * Graphs
+             * @description Graphs that were computed from it
+             */
+            graphs: number[];
+            /**
+             * Seconds
+             * @description The whole sweep took
+             */
+            seconds: number;
+            /** Peak Bytes */
+            peak_bytes: number;
+            /** Created */
+            created: string;
+        };
+        /** CircuitList */
+        CircuitList: {
+            /**
+             * Circuits
+             * @description Newest first
+             */
+            circuits: components["schemas"]["Circuit"][];
+            /** Seconds */
+            seconds: number;
+        };
+        /**
+         * CircuitRequest
+         * @description Which prediction to keep, and how hard to press for few nodes.
+         */
+        CircuitRequest: {
+            /**
+             * Loss
+             * @default ce
+             * @enum {string}
+             */
+            loss: "ce" | "kl" | "logit";
+            /**
+             * Position
+             * @description Where the prediction is; −1 is the last token
+             * @default -1
+             */
+            position: number;
+            /**
+             * Token Id
+             * @description The token to keep; default the most probable
+             */
+            token_id?: number | null;
+            /**
+             * Coefficients
+             * @default [
+             *       0.1
+             *     ]
+             */
+            coefficients: number[];
+            /**
+             * Steps
+             * @default 300
+             */
+            steps: number;
+            /**
+             * Masks
+             * @default stochastic
+             * @enum {string}
+             */
+            masks: "stochastic" | "ci";
+            /**
+             * Adversary Steps
+             * @default 0
+             */
+            adversary_steps: number;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
+        };
+        /**
+         * CircuitSnapshot
+         * @description One entry for each coefficient.
+         */
+        CircuitSnapshot: {
+            /** Step */
+            step: number;
+            /** Loss */
+            loss: number[];
+            /** Alive */
+            alive: number[];
+            /** Probability */
+            probability: number[];
+        };
         /**
          * ComponentCard
          * @description Everything a ComponentNodeCard shows but its lists at another metric or k.
@@ -455,6 +1043,16 @@ export interface components {
             top_tokens: string[];
         };
         /**
+         * CustomTarget
+         * @description Σ weight · logit of (position, token); a logit difference has weights 1 and −1.
+         */
+        CustomTarget: {
+            /** Name */
+            name: string;
+            /** Terms */
+            terms: components["schemas"]["OutputTerm"][];
+        };
+        /**
          * DamagedRun
          * @description A directory that looks like a run but cannot be opened.
          */
@@ -462,6 +1060,61 @@ export interface components {
             /** Name */
             name: string;
             error: components["schemas"]["ErrorBody"];
+        };
+        /**
+         * EdgeCheck
+         * @description The source's activation was scaled by 1 + ε; what the edge predicts, and what happened.
+         */
+        EdgeCheck: {
+            /** Source */
+            source: string;
+            /** Target */
+            target: string;
+            /** Epsilon */
+            epsilon: number;
+            /**
+             * Predicted
+             * @description Change of the target: ε times the edge's attr
+             */
+            predicted: number;
+            /**
+             * Actual
+             * @description Change with every other cut point held: direct paths only
+             */
+            actual: number;
+            /**
+             * Total
+             * @description Change with nothing held: all paths
+             */
+            total: number;
+            /** Before */
+            before: number;
+            /** After */
+            after: number;
+            /** Seconds */
+            seconds: number;
+            /** Peak Bytes */
+            peak_bytes: number;
+        };
+        /** EdgeCheckRequest */
+        EdgeCheckRequest: {
+            /**
+             * Source
+             * @description <address>:<position>:<index>, e.g. 0.attn.q:3:17, embed:0:42, output:5:42, 1.glu.down:3:delta
+             * @example 0.attn.q:3:17
+             */
+            source: string;
+            /**
+             * Target
+             * @description <address>:<position>:<index>, e.g. 0.attn.q:3:17, embed:0:42, output:5:42, 1.glu.down:3:delta
+             * @example 0.attn.q:3:17
+             */
+            target: string;
+            /**
+             * Epsilon
+             * @default 0.01
+             */
+            epsilon: number;
         };
         /**
          * Entry
@@ -597,6 +1250,459 @@ export interface components {
             /** Unit */
             unit: string;
         };
+        /**
+         * ExportedEdges
+         * @description Columns in the order of targets, then sources.
+         */
+        ExportedEdges: {
+            /** Source */
+            source: number[];
+            /** Target */
+            target: number[];
+            /** Attr */
+            attr: number[];
+            /** Attr Abs */
+            attr_abs: number[];
+        };
+        /** ExportedNodes */
+        ExportedNodes: {
+            /** Site */
+            site: number[];
+            /** Position */
+            position: number[];
+            /** Index */
+            index: number[];
+            /** Ci */
+            ci: (number | null)[];
+            /** Activation */
+            activation: (number | null)[];
+            /** Scale */
+            scale: (number | null)[];
+            /** Probability */
+            probability: (number | null)[];
+            /** Logit */
+            logit: (number | null)[];
+            /** Ci Probability */
+            ci_probability: (number | null)[];
+            /** Ci Logit */
+            ci_logit: (number | null)[];
+        };
+        /** ExportedOmitted */
+        ExportedOmitted: {
+            /** Edges */
+            edges: number;
+            /** Share */
+            share: number;
+            /** Share Abs */
+            share_abs: number;
+        };
+        /**
+         * GraphDetail
+         * @description A graph without its edges.
+         */
+        GraphDetail: {
+            /** Id */
+            id: number;
+            /** Run */
+            run: string;
+            /** Prompt Id */
+            prompt_id: number;
+            /** Circuit Id */
+            circuit_id: number | null;
+            /** Title */
+            title: string;
+            /** Note */
+            note: string;
+            settings: components["schemas"]["GraphSettings"];
+            /** Text */
+            text: string;
+            /** Tokens */
+            tokens: components["schemas"]["Token"][];
+            /** Addresses */
+            addresses: string[];
+            nodes: components["schemas"]["GraphNodes"];
+            /**
+             * Labels
+             * @description Number of a node → its token's text, or its target's name
+             */
+            labels: {
+                [key: string]: string;
+            };
+            /** Targets */
+            targets: components["schemas"]["CustomTarget"][];
+            /** N Edges */
+            n_edges: number;
+            omitted: components["schemas"]["Omitted"];
+            /**
+             * Method
+             * @description closed_form or fallback
+             */
+            method: string;
+            /** Method Reason */
+            method_reason: string;
+            /**
+             * Seconds
+             * @description The computation took
+             */
+            seconds: number;
+            /** Peak Bytes */
+            peak_bytes: number;
+            /** Imported */
+            imported: boolean;
+            /** Provenance */
+            provenance: {
+                [key: string]: string;
+            };
+            /** Created */
+            created: string;
+        };
+        /**
+         * GraphEstimate
+         * @description What a graph would need, before it is computed.
+         */
+        GraphEstimate: {
+            /** Run */
+            run: string;
+            /** N Tokens */
+            n_tokens: number;
+            /** Nodes */
+            nodes: number;
+            /** Edges */
+            edges: number;
+            /** Bytes */
+            bytes: number;
+            /** Limit Bytes */
+            limit_bytes: number;
+            /** Fits */
+            fits: boolean;
+            /**
+             * Advice
+             * @description Where it does not fit: what would
+             */
+            advice: string;
+            /** Seconds */
+            seconds: number;
+            /** Peak Bytes */
+            peak_bytes: number;
+        };
+        /**
+         * GraphExport
+         * @description A graph as a file (docs/graph-format.md): everything, the workspace included.
+         */
+        GraphExport: {
+            /**
+             * Format
+             * @constant
+             */
+            format: "tributary-graph";
+            /**
+             * Version
+             * @constant
+             */
+            version: 1;
+            /** Run */
+            run: string;
+            /**
+             * Run Digest
+             * @description SHA-256 of the run's run.json
+             */
+            run_digest: string;
+            /** Text */
+            text: string;
+            /**
+             * Token Ids
+             * @description Used exactly as given
+             */
+            token_ids: number[];
+            /** Prompt Title */
+            prompt_title: string;
+            /** Title */
+            title: string;
+            /** Note */
+            note: string;
+            settings: components["schemas"]["GraphSettings"];
+            /**
+             * Circuit
+             * @description Settings and outcome of the sparse circuit behind it
+             */
+            circuit: {
+                [key: string]: unknown;
+            } | null;
+            /** Addresses */
+            addresses: string[];
+            nodes: components["schemas"]["ExportedNodes"];
+            edges: components["schemas"]["ExportedEdges"];
+            omitted: components["schemas"]["ExportedOmitted"];
+            /** Method */
+            method: string;
+            /** Method Reason */
+            method_reason: string;
+            /** Seconds */
+            seconds: number;
+            /** Peak Bytes */
+            peak_bytes: number;
+            /** Provenance */
+            provenance: {
+                [key: string]: string;
+            };
+            /** Created */
+            created: string;
+            workspace: components["schemas"]["WorkspaceContent"];
+        };
+        /** GraphList */
+        GraphList: {
+            /** Run */
+            run: string;
+            /**
+             * Graphs
+             * @description Newest first
+             */
+            graphs: components["schemas"]["GraphSummary"][];
+            /** Seconds */
+            seconds: number;
+        };
+        /**
+         * GraphNodes
+         * @description Columns, one entry for each node; null where a node has no such value.
+         */
+        GraphNodes: {
+            /**
+             * Site
+             * @description Index into addresses
+             */
+            site: number[];
+            /** Position */
+            position: number[];
+            /**
+             * Index
+             * @description Component, token id or number of target; −1 delta, −2 bias
+             */
+            index: number[];
+            /**
+             * Ci
+             * @description Causal importance of components
+             */
+            ci: (number | null)[];
+            /**
+             * Activation
+             * @description Scaled by ‖U‖; the logit for outputs and targets
+             */
+            activation: (number | null)[];
+            /**
+             * Scale
+             * @description ‖U‖ of components, else 1
+             */
+            scale: (number | null)[];
+            /**
+             * Probability
+             * @description Of output tokens, in the target model
+             */
+            probability: (number | null)[];
+            /** Logit */
+            logit: (number | null)[];
+            /**
+             * Ci Probability
+             * @description Of output tokens, in the CI-masked model
+             */
+            ci_probability: (number | null)[];
+            /** Ci Logit */
+            ci_logit: (number | null)[];
+        };
+        /** GraphOfPrompt */
+        GraphOfPrompt: {
+            /**
+             * @default {
+             *       "delta": "node",
+             *       "alive_above": 0,
+             *       "output_probability": 0.01,
+             *       "outputs_at_most": 5,
+             *       "output_positions": "last",
+             *       "targets": [],
+             *       "threshold": 0
+             *     }
+             */
+            settings: components["schemas"]["GraphSettings"];
+            /**
+             * Circuit Id
+             * @description Take causal importance from this sparse circuit of the same prompt
+             */
+            circuit_id?: number | null;
+            /**
+             * Title
+             * @default
+             */
+            title: string;
+            /** Prompt Id */
+            prompt_id: number;
+        };
+        /** GraphOfText */
+        GraphOfText: {
+            /**
+             * @default {
+             *       "delta": "node",
+             *       "alive_above": 0,
+             *       "output_probability": 0.01,
+             *       "outputs_at_most": 5,
+             *       "output_positions": "last",
+             *       "targets": [],
+             *       "threshold": 0
+             *     }
+             */
+            settings: components["schemas"]["GraphSettings"];
+            /**
+             * Circuit Id
+             * @description Take causal importance from this sparse circuit of the same prompt
+             */
+            circuit_id?: number | null;
+            /**
+             * Title
+             * @default
+             */
+            title: string;
+            /**
+             * Text
+             * @description Tokenised with the run's own tokenizer
+             */
+            text: string;
+        };
+        /** GraphOfTokens */
+        GraphOfTokens: {
+            /**
+             * @default {
+             *       "delta": "node",
+             *       "alive_above": 0,
+             *       "output_probability": 0.01,
+             *       "outputs_at_most": 5,
+             *       "output_positions": "last",
+             *       "targets": [],
+             *       "threshold": 0
+             *     }
+             */
+            settings: components["schemas"]["GraphSettings"];
+            /**
+             * Circuit Id
+             * @description Take causal importance from this sparse circuit of the same prompt
+             */
+            circuit_id?: number | null;
+            /**
+             * Title
+             * @default
+             */
+            title: string;
+            /**
+             * Token Ids
+             * @description Used exactly as given
+             */
+            token_ids: number[];
+        };
+        /**
+         * GraphSettings
+         * @description Everything that decides which graph a prompt has.
+         */
+        GraphSettings: {
+            /**
+             * Delta
+             * @description What happens to the part no component explains
+             * @default node
+             * @enum {string}
+             */
+            delta: "node" | "off" | "through";
+            /**
+             * Alive Above
+             * @description Components with CI above this are nodes
+             * @default 0
+             */
+            alive_above: number;
+            /**
+             * Output Probability
+             * @description Output tokens at least this probable
+             * @default 0.01
+             */
+            output_probability: number;
+            /**
+             * Outputs At Most
+             * @description Output tokens at each position at most
+             * @default 5
+             */
+            outputs_at_most: number;
+            /**
+             * Output Positions
+             * @default last
+             */
+            output_positions: ("last" | "all") | number[];
+            /**
+             * Targets
+             * @description Targets beside the output tokens
+             * @default []
+             */
+            targets: components["schemas"]["CustomTarget"][];
+            /**
+             * Threshold
+             * @description Leave out edges whose |attr · scale of the target| is below this
+             * @default 0
+             */
+            threshold: number;
+            /**
+             * Max Edges
+             * @description Keep only this many edges, the strongest
+             */
+            max_edges?: number | null;
+        };
+        /** GraphSummary */
+        GraphSummary: {
+            /** Id */
+            id: number;
+            /** Run */
+            run: string;
+            /** Prompt Id */
+            prompt_id: number;
+            /** Circuit Id */
+            circuit_id: number | null;
+            /** Title */
+            title: string;
+            /** Note */
+            note: string;
+            settings: components["schemas"]["GraphSettings"];
+            /** N Nodes */
+            n_nodes: number;
+            /** N Edges */
+            n_edges: number;
+            omitted: components["schemas"]["Omitted"];
+            /** Method */
+            method: string;
+            /** Method Reason */
+            method_reason: string;
+            /**
+             * Seconds
+             * @description The computation took
+             */
+            seconds: number;
+            /** Peak Bytes */
+            peak_bytes: number;
+            /**
+             * Imported
+             * @description Read from a file rather than computed here
+             */
+            imported: boolean;
+            /** Created */
+            created: string;
+        };
+        /** GraphUpdate */
+        GraphUpdate: {
+            /** Title */
+            title?: string | null;
+            /** Note */
+            note?: string | null;
+        };
+        /** Group */
+        Group: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Members */
+            members: string[];
+        };
         /** Health */
         Health: {
             /**
@@ -613,6 +1719,473 @@ export interface components {
             runs: number;
             /** Seconds */
             seconds: number;
+        };
+        /**
+         * Intervention
+         * @description What was asked, and what it did. ``after`` and ``kl`` are by regime, and by ``changes``.
+         */
+        Intervention: {
+            /** Id */
+            id: number;
+            /** Graph Id */
+            graph_id: number;
+            /** Run */
+            run: string;
+            /** Selected */
+            selected: string[];
+            /** Regimes */
+            regimes: ("ci" | "stochastic" | "adversarial" | "target_sans")[];
+            /** Changes */
+            changes: components["schemas"]["NodeChange"][];
+            /** Seed */
+            seed: number;
+            adversary: components["schemas"]["Adversary"];
+            /**
+             * Ignored
+             * @description Selected nodes that are no components; nothing can be done to them
+             */
+            ignored: number;
+            /** Tokens */
+            tokens: components["schemas"]["Token"][];
+            /**
+             * Before
+             * @description Of the target model, at each position
+             */
+            before: components["schemas"]["PositionPredictions"][];
+            /** After */
+            after: {
+                [key: string]: components["schemas"]["ChangedPredictions"][];
+            };
+            /**
+             * Kl
+             * @description Divergence from the target model at each position, in nats
+             */
+            kl: {
+                [key: string]: number[];
+            };
+            /**
+             * Seconds
+             * @description The computation took
+             */
+            seconds: number;
+            /** Peak Bytes */
+            peak_bytes: number;
+            /** Created */
+            created: string;
+        };
+        /** InterventionList */
+        InterventionList: {
+            /**
+             * Interventions
+             * @description Newest first
+             */
+            interventions: components["schemas"]["Intervention"][];
+            /** Seconds */
+            seconds: number;
+        };
+        /**
+         * InterventionRequest
+         * @description Forward passes with a chosen node set in each regime, and one with single nodes changed.
+         */
+        InterventionRequest: {
+            /**
+             * Selected
+             * @default []
+             */
+            selected: string[];
+            /**
+             * Regimes
+             * @default []
+             */
+            regimes: ("ci" | "stochastic" | "adversarial" | "target_sans")[];
+            /**
+             * Changes
+             * @default []
+             */
+            changes: components["schemas"]["NodeChange"][];
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
+            /**
+             * @default {
+             *       "steps": 4,
+             *       "step_size": 1
+             *     }
+             */
+            adversary: components["schemas"]["Adversary"];
+        };
+        /**
+         * Job
+         * @description A computation: waiting, running, or finished and remembered for a while.
+         */
+        Job: {
+            /** Id */
+            id: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "graph" | "intervention" | "circuits";
+            /** Run */
+            run: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "queued" | "running" | "done" | "failed" | "cancelled";
+            /**
+             * Phase
+             * @description What it is doing
+             */
+            phase: string;
+            /** Done */
+            done: number;
+            /**
+             * Total
+             * @description Of this phase; 0 where that is not known
+             */
+            total: number;
+            /**
+             * Seconds Left
+             * @description In this phase, from the rate measured so far
+             */
+            seconds_left: number | null;
+            /**
+             * Seconds
+             * @description Computing so far, or in all
+             */
+            seconds: number;
+            /**
+             * Ahead
+             * @description Jobs that are computed before it while it is queued
+             */
+            ahead: number;
+            /** Created */
+            created: string;
+            error: components["schemas"]["ErrorBody"] | null;
+            result: components["schemas"]["JobResult"] | null;
+        };
+        /** JobList */
+        JobList: {
+            /**
+             * Jobs
+             * @description Newest first
+             */
+            jobs: components["schemas"]["Job"][];
+            /** Seconds */
+            seconds: number;
+        };
+        /** JobResult */
+        JobResult: {
+            /** Graph Id */
+            graph_id?: number | null;
+            /** Intervention Id */
+            intervention_id?: number | null;
+            /** Circuit Ids */
+            circuit_ids?: number[] | null;
+        };
+        /** NodeChange */
+        NodeChange: {
+            /**
+             * Key
+             * @description A component, delta, bias, embedding or learned position
+             * @example 0.attn.q:3:17
+             */
+            key: string;
+            /**
+             * Factor
+             * @description What it contributes is multiplied by this; 0 ablates
+             */
+            factor: number;
+        };
+        /** NodeEdge */
+        NodeEdge: {
+            /** Node */
+            node: number;
+            /** Key */
+            key: string;
+            /**
+             * Value
+             * @description In units of the target's shown activation; logits for outputs
+             */
+            value: number;
+        };
+        /** NodeEdgeList */
+        NodeEdgeList: {
+            /** Entries */
+            entries: components["schemas"]["NodeEdge"][];
+            /**
+             * Total
+             * @description Edges of this direction and sign
+             */
+            total: number;
+            /** Total Value */
+            total_value: number;
+        };
+        /**
+         * NodeEdges
+         * @description The strongest of all stored edges at a node.
+         */
+        NodeEdges: {
+            /** Graph Id */
+            graph_id: number;
+            /** Node */
+            node: number;
+            /** Key */
+            key: string;
+            /**
+             * Metric
+             * @enum {string}
+             */
+            metric: "attr" | "attr_abs";
+            sources_positive: components["schemas"]["NodeEdgeList"];
+            sources_negative: components["schemas"]["NodeEdgeList"];
+            targets_positive: components["schemas"]["NodeEdgeList"];
+            targets_negative: components["schemas"]["NodeEdgeList"];
+            /** Seconds */
+            seconds: number;
+        };
+        /** NodeNote */
+        NodeNote: {
+            /**
+             * Key
+             * @description <address>:<position>:<index>, e.g. 0.attn.q:3:17, embed:0:42, output:5:42, 1.glu.down:3:delta
+             * @example 0.attn.q:3:17
+             */
+            key: string;
+            /** Text */
+            text: string;
+        };
+        /**
+         * Omitted
+         * @description What a threshold or a cap left out when the graph was computed; 0 where nothing.
+         */
+        Omitted: {
+            /** Edges */
+            edges: number;
+            /**
+             * Share
+             * @description Of Σ |attr · scale of the target|
+             */
+            share: number;
+            /**
+             * Share Abs
+             * @description Of Σ |attr_abs · scale of the target|
+             */
+            share_abs: number;
+        };
+        /** OutputTerm */
+        OutputTerm: {
+            /** Position */
+            position: number;
+            /** Token Id */
+            token_id: number;
+            /**
+             * Weight
+             * @default 1
+             */
+            weight: number;
+        };
+        /** PositionPredictions */
+        PositionPredictions: {
+            /** Position */
+            position: number;
+            /**
+             * Top
+             * @description Most probable first
+             */
+            top: components["schemas"]["PredictedToken"][];
+        };
+        /** PredictedToken */
+        PredictedToken: {
+            /** Token Id */
+            token_id: number;
+            /** Text */
+            text: string;
+            /** Probability */
+            probability: number;
+            /** Logit */
+            logit: number;
+        };
+        /**
+         * Predictions
+         * @description Next-token probabilities of the target model.
+         */
+        Predictions: {
+            /** Run */
+            run: string;
+            /** Token Ids */
+            token_ids: number[];
+            /** Tokens */
+            tokens: string[];
+            /**
+             * Context
+             * @description The most tokens this model reads
+             */
+            context: number;
+            /** Positions */
+            positions: components["schemas"]["PositionPredictions"][];
+            /**
+             * Total
+             * @description How many tokens match q; all of them without q
+             */
+            total: number;
+            /** Seconds */
+            seconds: number;
+            /**
+             * Peak Bytes
+             * @description Most memory that the computation held at once
+             */
+            peak_bytes: number;
+        };
+        /** PredictionsOfText */
+        PredictionsOfText: {
+            /**
+             * K
+             * @description How many tokens at each position
+             * @default 10
+             */
+            k: number;
+            /**
+             * Positions
+             * @default last
+             * @enum {string}
+             */
+            positions: "last" | "all";
+            /**
+             * Q
+             * @description Only tokens whose text contains this, most probable first
+             */
+            q?: string | null;
+            /**
+             * Text
+             * @description Tokenised with the run's own tokenizer
+             */
+            text: string;
+        };
+        /** PredictionsOfTokens */
+        PredictionsOfTokens: {
+            /**
+             * K
+             * @description How many tokens at each position
+             * @default 10
+             */
+            k: number;
+            /**
+             * Positions
+             * @default last
+             * @enum {string}
+             */
+            positions: "last" | "all";
+            /**
+             * Q
+             * @description Only tokens whose text contains this, most probable first
+             */
+            q?: string | null;
+            /**
+             * Token Ids
+             * @description Used exactly as given
+             */
+            token_ids: number[];
+        };
+        /**
+         * Prompt
+         * @description A text as the tokens that the target model sees.
+         */
+        Prompt: {
+            /** Id */
+            id: number;
+            /** Run */
+            run: string;
+            /**
+             * Text
+             * @description What was typed, or where token ids were given, what they decode to
+             */
+            text: string;
+            /** Token Ids */
+            token_ids: number[];
+            /**
+             * Tokens
+             * @description The text of each token
+             */
+            tokens: string[];
+            /** Title */
+            title: string;
+            /** Created */
+            created: string;
+            /**
+             * Graphs
+             * @description How many graphs it has
+             */
+            graphs: number;
+            /** Seconds */
+            seconds: number;
+        };
+        /** PromptDetail */
+        PromptDetail: {
+            /** Id */
+            id: number;
+            /** Run */
+            run: string;
+            /** Text */
+            text: string;
+            /** Token Ids */
+            token_ids: number[];
+            /** Tokens */
+            tokens: string[];
+            /** Title */
+            title: string;
+            /** Created */
+            created: string;
+            /** Graphs */
+            graphs: components["schemas"]["GraphSummary"][];
+            /** Seconds */
+            seconds: number;
+        };
+        /** PromptList */
+        PromptList: {
+            /** Run */
+            run: string;
+            /**
+             * Prompts
+             * @description Newest first
+             */
+            prompts: components["schemas"]["Prompt"][];
+            /** Seconds */
+            seconds: number;
+        };
+        /** PromptOfText */
+        PromptOfText: {
+            /**
+             * Text
+             * @description Tokenised with the run's own tokenizer
+             */
+            text: string;
+            /**
+             * Title
+             * @default
+             */
+            title: string;
+        };
+        /** PromptOfTokens */
+        PromptOfTokens: {
+            /**
+             * Token Ids
+             * @description Used exactly as given
+             */
+            token_ids: number[];
+            /**
+             * Title
+             * @default
+             */
+            title: string;
+        };
+        /** PromptUpdate */
+        PromptUpdate: {
+            /** Title */
+            title: string;
         };
         /** RunDetail */
         RunDetail: {
@@ -740,6 +2313,16 @@ export interface components {
              */
             mean_l0: number | null;
         };
+        /** Token */
+        Token: {
+            /** Id */
+            id: number;
+            /**
+             * Text
+             * @description As the tokenizer writes this token on its own
+             */
+            text: string;
+        };
         /** TokenHit */
         TokenHit: {
             /** Token Id */
@@ -808,6 +2391,47 @@ export interface components {
             sign: "positive" | "negative";
             /** Reason */
             reason: string;
+        };
+        /**
+         * Workspace
+         * @description What somebody marked in a graph. Saving it needs the version that was read.
+         */
+        Workspace: {
+            /**
+             * Pins
+             * @default []
+             */
+            pins: string[];
+            /**
+             * Groups
+             * @default []
+             */
+            groups: components["schemas"]["Group"][];
+            /**
+             * Notes
+             * @default []
+             */
+            notes: components["schemas"]["NodeNote"][];
+            /** Version */
+            version: number;
+        };
+        /** WorkspaceContent */
+        WorkspaceContent: {
+            /**
+             * Pins
+             * @default []
+             */
+            pins: string[];
+            /**
+             * Groups
+             * @default []
+             */
+            groups: components["schemas"]["Group"][];
+            /**
+             * Notes
+             * @default []
+             */
+            notes: components["schemas"]["NodeNote"][];
         };
     };
     responses: never;
@@ -978,7 +2602,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Unknown run, subrun, key, site or cursor */
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -987,7 +2611,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Not computed yet, or damaged */
+            /** @description Not computed yet, damaged, or changed meanwhile */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1073,7 +2697,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Unknown run, subrun, key, site or cursor */
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1082,7 +2706,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Not computed yet, or damaged */
+            /** @description Not computed yet, damaged, or changed meanwhile */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1169,7 +2793,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Unknown run, subrun, key, site or cursor */
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1178,7 +2802,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Not computed yet, or damaged */
+            /** @description Not computed yet, damaged, or changed meanwhile */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1259,7 +2883,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Unknown run, subrun, key, site or cursor */
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1268,7 +2892,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Not computed yet, or damaged */
+            /** @description Not computed yet, damaged, or changed meanwhile */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1365,7 +2989,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Unknown run, subrun, key, site or cursor */
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1374,7 +2998,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Not computed yet, or damaged */
+            /** @description Not computed yet, damaged, or changed meanwhile */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1462,7 +3086,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Unknown run, subrun, key, site or cursor */
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1471,7 +3095,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Not computed yet, or damaged */
+            /** @description Not computed yet, damaged, or changed meanwhile */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1558,7 +3182,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Unknown run, subrun, key, site or cursor */
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1567,7 +3191,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Not computed yet, or damaged */
+            /** @description Not computed yet, damaged, or changed meanwhile */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1648,7 +3272,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Unknown run, subrun, key, site or cursor */
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1657,7 +3281,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Not computed yet, or damaged */
+            /** @description Not computed yet, damaged, or changed meanwhile */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1682,6 +3306,3015 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    prompts_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PromptList"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    prompts_add: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PromptOfText"] | components["schemas"]["PromptOfTokens"];
+            };
+        };
+        responses: {
+            /** @description It was there already */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Prompt"];
+                };
+            };
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Prompt"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    prompts_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PromptDetail"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    prompts_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    prompts_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PromptUpdate"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Prompt"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    predictions_predict: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PredictionsOfText"] | components["schemas"]["PredictionsOfTokens"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Predictions"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    graphs_list: {
+        parameters: {
+            query?: {
+                /** @description Only this prompt's */
+                prompt?: number | null;
+            };
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GraphList"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    graphs_compute: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GraphOfPrompt"] | components["schemas"]["GraphOfText"] | components["schemas"]["GraphOfTokens"];
+            };
+        };
+        responses: {
+            /** @description The graph was there already: a job that is done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    graphs_estimate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GraphOfPrompt"] | components["schemas"]["GraphOfText"] | components["schemas"]["GraphOfTokens"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GraphEstimate"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    graphs_import: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GraphExport"];
+            };
+        };
+        responses: {
+            /** @description This very file was imported before */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GraphSummary"];
+                };
+            };
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GraphSummary"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    graphs_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GraphDetail"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    graphs_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    graphs_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GraphUpdate"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GraphSummary"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    graphs_edges: {
+        parameters: {
+            query?: {
+                /** @description Only the strongest; default all */
+                top?: number | null;
+                metric?: "attr" | "attr_abs";
+            };
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Binary columns */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    graphs_node_edges: {
+        parameters: {
+            query?: {
+                metric?: "attr" | "attr_abs";
+                /** @description How many entries */
+                k?: number;
+            };
+            header?: never;
+            path: {
+                id: number;
+                /** @description A node's place in the columns */
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NodeEdges"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    graphs_workspace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Workspace"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    graphs_save_workspace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Workspace"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Workspace"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    graphs_export: {
+        parameters: {
+            query?: {
+                /** @description json can be imported again */
+                format?: "json" | "csv";
+            };
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The whole graph as JSON, or its edges as CSV */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GraphExport"];
+                    "text/csv": string;
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    interventions_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InterventionList"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    interventions_compute: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InterventionRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    interventions_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Intervention"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    interventions_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    interventions_check_edge: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EdgeCheckRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EdgeCheck"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    circuits_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CircuitList"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    circuits_compute: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CircuitRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    circuits_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Circuit"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    circuits_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    jobs_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobList"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    jobs_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As a request for a computation gave it */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    jobs_cancel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As a request for a computation gave it */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    jobs_events: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Continue after this event */
+                "last-event-id"?: string | null;
+            };
+            path: {
+                /** @description As a request for a computation gave it */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description The job is over and its end was seen: do not ask again */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["ErrorBody"];
                 };
             };
         };

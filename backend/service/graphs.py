@@ -1,0 +1,37 @@
+from __future__ import annotations
+from typing import Any, Literal
+from backend.errors import ServiceError
+
+Format = Literal["json", "csv"]
+
+
+def request(*_: Any) -> Any:
+    raise ServiceError(503, "not_yet", "This is being built", "Ask again later.")
+
+
+def estimate(*_: Any) -> Any:
+    raise ServiceError(503, "not_yet", "This is being built", "Ask again later.")
+
+
+def list_graphs(*_: Any) -> Any:
+    raise ServiceError(503, "not_yet", "This is being built", "Ask again later.")
+
+
+def get(*_: Any) -> Any:
+    raise ServiceError(503, "not_yet", "This is being built", "Ask again later.")
+
+
+def update(*_: Any) -> Any:
+    raise ServiceError(503, "not_yet", "This is being built", "Ask again later.")
+
+
+def delete(*_: Any) -> Any:
+    raise ServiceError(503, "not_yet", "This is being built", "Ask again later.")
+
+
+def edge_bytes(*_: Any) -> Any:
+    raise ServiceError(503, "not_yet", "This is being built", "Ask again later.")
+
+
+def node_edges(*_: Any) -> Any:
+    raise ServiceError(503, "not_yet", "This is being built", "Ask again later.")

@@ -1,0 +1,9 @@
+from __future__ import annotations
+from typing import Any, Literal
+from backend.errors import ServiceError
+
+Format = Literal["json", "csv"]
+
+
+def predict(*_: Any) -> Any:
+    raise ServiceError(503, "not_yet", "This is being built", "Ask again later.")

@@ -1,0 +1,13 @@
+from __future__ import annotations
+from typing import Any, Literal
+from backend.errors import ServiceError
+
+Format = Literal["json", "csv"]
+
+
+def get(*_: Any) -> Any:
+    raise ServiceError(503, "not_yet", "This is being built", "Ask again later.")
+
+
+def save(*_: Any) -> Any:
+    raise ServiceError(503, "not_yet", "This is being built", "Ask again later.")
