@@ -69,6 +69,10 @@ class UnknownRecordError(StorageError):
     """An id that names nothing in the graph database."""
 
 
+class InvalidValueError(StorageError):
+    """A value that a database cannot hold, such as NaN in JSON or half a character."""
+
+
 class ConflictError(StorageError):
     """Something was changed by someone else since it was read; ``version`` is what it is at now."""
 
