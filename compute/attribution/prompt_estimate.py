@@ -1,0 +1,142 @@
+"""How large a prompt graph will be, known before any edge is computed, and what to do when too large.
+
+Edges are counted exactly, but for those that turn out to be zero; bytes are an upper bound of what
+is held at the same time beside the model itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute.address import OUTPUT
+from compute.attribution.prompt_data import Estimate, PromptMethod, PromptSettings, TooLargeError
+from compute.attribution.prompt_nodes import PromptNodes
+from compute.attribution.prompt_reach import BLOCK_ELEMENTS, count_reaching, sources_reaching
+from compute.decomposition.model import Decomposition
+from compute.topology import Topology
+
+Counts = NDArray[np.int64]
+
+
+def count_edges(topology: Topology, nodes: PromptNodes) -> Counts:
+    """Edges into targets at each position [T]; those of custom targets where their terms are."""
+    total = np.zeros(nodes.length, np.int64)
+    for point in topology.read_points:
+        readers = sum((np.diff(nodes.by_address[a].starts) for a in point.readers), np.zeros_like(total))
+        if point.readers == (OUTPUT,):
+            for target in nodes.settings.targets:
+                readers[sorted({term.position for term in target.terms})] += 1
+        else:
+            for address in point.readers:  # their deltas and biases are sources only
+                readers -= len(nodes.vectors[address])
+        total += readers * count_reaching(nodes, sources_reaching(topology, point, nodes.settings.delta))
+    return total
+
+
+def estimate_of(decomposition: Decomposition, nodes: PromptNodes, method: PromptMethod) -> Estimate:
+    """What a graph with these nodes takes."""
+    return _estimates(decomposition, nodes, method)(nodes.length)
+
+
+def refuse_if_too_large(
+    decomposition: Decomposition,
+    nodes: PromptNodes,
+    method: PromptMethod,
+    limit: int | None,
+    choose: Callable[[PromptSettings], PromptNodes],
+) -> Estimate:
+    """The estimate, or :class:`TooLargeError` saying what would fit. ``choose`` gives the nodes of
+    other settings."""
+    estimates = _estimates(decomposition, nodes, method)
+    whole = estimates(nodes.length)
+    if limit is None or whole.bytes <= limit:
+        return whole
+    ways = []
+    fitting = [n for n in range(1, nodes.length) if estimates(n).bytes <= limit]
+    if fitting:
+        ways.append(f"the first {fitting[-1]} of the {nodes.length} tokens")
+    settings = nodes.settings
+    per_edge = _bytes_per_edge(decomposition, selective=True)
+    without = estimate_of(decomposition, choose(replace(settings, max_edges=1)), method)
+    most = (limit - without.bytes) // (2 * per_edge)
+    if most >= 1000 and (settings.max_edges is None or most < settings.max_edges):
+        ways.append(f"max_edges {_rounded_down(most)}")
+    low, high = max(settings.alive_above, 0.0), 1.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        with_fewer = choose(replace(settings, alive_above=middle))
+        fits = estimate_of(decomposition, with_fewer, method).bytes <= limit
+        low, high = (low, middle) if fits else (middle, high)
+    if high < 1:
+        ways.append(f"alive_above {high:.3f}")
+    advice = f"it would fit with {', or '.join(ways)}" if ways else "a shorter prompt may fit"
+    raise TooLargeError(
+        f"the graph would have {whole.nodes:,} nodes and {whole.edges:,} edges and need "
+        f"{_bytes(whole.bytes)}, and {_bytes(limit)} are allowed; {advice}",
+        whole,
+        limit,
+    )
+
+
+def _estimates(
+    decomposition: Decomposition, nodes: PromptNodes, method: PromptMethod
+) -> Callable[[int], Estimate]:
+    """The estimate of the prompt's first n tokens, by n."""
+    config = decomposition.target.config
+    topology, settings = decomposition.topology, nodes.settings
+    item = decomposition.target.token_embedding.weight.dtype.itemsize
+    counts = {a: np.diff(here.starts).cumsum() for a, here in nodes.by_address.items()}
+    edges = count_edges(topology, nodes).cumsum()
+    sites = topology.sites
+    widths = {a: sites[a].d_out if a.is_site else config.d_model for a in counts}
+    per_token = sum(4 * decomposition.n_components[a] + 2 * (s.d_in + s.d_out) for a, s in sites.items())
+    per_token += 12 * config.vocab_size + 8 * config.n_blocks * config.d_ff
+    float64_copies = max(
+        8 * (s.d_in * s.d_out + decomposition.n_components[a] * (s.d_in + s.d_out)) for a, s in sites.items()
+    )
+    deltas = sum(s.d_in * s.d_out for s in sites.values()) if settings.delta == "through" else 0
+    selective = settings.threshold > 0 or settings.max_edges is not None
+    per_edge = _bytes_per_edge(decomposition, selective)
+
+    def of(length: int) -> Estimate:
+        last = length - 1
+        n_nodes = int(sum(count[last] for count in counts.values()))
+        n_edges = int(edges[last])
+        held = n_edges if settings.max_edges is None else min(n_edges, 2 * settings.max_edges)
+        rows = sum(int(counts[a][last]) * widths[a] for a in counts if a.kind not in ("output", "target"))
+        # Keys and values of one block are also held rotated, and as what they do to one position.
+        widest = max(
+            sum(int(counts[a][last]) * config.d_model for a in sites if a.block == b and a.kind == "attn")
+            for b in range(config.n_blocks)
+        )
+        working = rows * (1 if method == "closed_form" else 3) + 6 * widest
+        working += length * per_token + 4 * config.n_blocks * config.n_heads * length**2 + deltas
+        block = min(n_edges, BLOCK_ELEMENTS) * 10
+        if method == "fallback":
+            block += 12 * BLOCK_ELEMENTS
+        total = item * (working + block) + float64_copies + 100 * n_nodes + held * per_edge
+        return Estimate(n_nodes, n_edges, total)
+
+    return of
+
+
+def _bytes_per_edge(decomposition: Decomposition, selective: bool) -> int:
+    """Columns, and what is held beside them while they are put together."""
+    item = decomposition.target.token_embedding.weight.dtype.itemsize
+    return 2 * (8 + 4 * item) + 16 if selective else 8 + 2 * item + 8 + item
+
+
+def _rounded_down(n: int) -> str:
+    step = 10 ** max(0, len(str(n)) - 2)
+    return f"{n // step * step:,}"
+
+
+def _bytes(n: int) -> str:
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if n >= size:
+            return f"{n / size:.1f} {unit}"
+    return f"{n / 2**10:.1f} KiB"
