@@ -2,6 +2,7 @@
 
 import type { GraphData, GraphMetric } from "./data";
 import type { Shown } from "./filters";
+import type { CellOrder } from "./layout";
 
 /** A node or an edge, by its number in the graph's data. */
 export type Hit =
@@ -47,6 +48,10 @@ export interface GraphCanvasProps extends GraphViewProps {
   readonly onmove: (viewport: Viewport | null) => void;
   /** Lay out only what is shown: the pinned subgraph's own view. Otherwise filters move nothing. */
   readonly compact?: boolean;
+  /** Of the nodes inside a cell. */
+  readonly order?: CellOrder;
+  /** Every edge in sight is painted. */
+  readonly onready?: () => void;
 }
 
 export type GraphTableProps = GraphViewProps;

@@ -1,0 +1,181 @@
+/** Viewports, and the curves that edges are drawn as. Pure numbers. */
+
+import type { Viewport } from "./types";
+
+export interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
+export interface Rect {
+  readonly left: number;
+  readonly top: number;
+  readonly right: number;
+  readonly bottom: number;
+}
+
+const FIT_MARGIN = 4;
+const LARGEST_FIT = 4;
+export const LARGEST_SCALE = 16;
+
+export function fit(drawing: Size, window: Size): Viewport {
+  const scale = Math.min(
+    (window.width - 2 * FIT_MARGIN) / Math.max(1, drawing.width),
+    (window.height - 2 * FIT_MARGIN) / Math.max(1, drawing.height),
+    LARGEST_FIT,
+  );
+  return { x: drawing.width / 2, y: drawing.height / 2, scale: Math.max(scale, 0.01) };
+}
+
+/** Keep some of the drawing in the window, and the scale within its limits. */
+export function hold(viewport: Viewport, drawing: Size, window: Size): Viewport {
+  const smallest = fit(drawing, window).scale / 2;
+  const scale = Math.min(Math.max(viewport.scale, smallest), Math.max(LARGEST_SCALE, smallest));
+  return {
+    x: Math.min(Math.max(viewport.x, 0), drawing.width),
+    y: Math.min(Math.max(viewport.y, 0), drawing.height),
+    scale,
+  };
+}
+
+export function toScreenX(viewport: Viewport, window: Size, x: number): number {
+  return (x - viewport.x) * viewport.scale + window.width / 2;
+}
+
+export function toScreenY(viewport: Viewport, window: Size, y: number): number {
+  return (y - viewport.y) * viewport.scale + window.height / 2;
+}
+
+export function toDrawingX(viewport: Viewport, window: Size, x: number): number {
+  return (x - window.width / 2) / viewport.scale + viewport.x;
+}
+
+export function toDrawingY(viewport: Viewport, window: Size, y: number): number {
+  return (y - window.height / 2) / viewport.scale + viewport.y;
+}
+
+export function panned(viewport: Viewport, dx: number, dy: number): Viewport {
+  return { ...viewport, x: viewport.x - dx / viewport.scale, y: viewport.y - dy / viewport.scale };
+}
+
+/** Zoom by a factor while the point under (x, y) of the window stays where it is. */
+export function zoomed(viewport: Viewport, window: Size, factor: number, x: number, y: number): Viewport {
+  const scale = viewport.scale * factor;
+  const [dx, dy] = [x - window.width / 2, y - window.height / 2];
+  return {
+    x: viewport.x + dx / viewport.scale - dx / scale,
+    y: viewport.y + dy / viewport.scale - dy / scale,
+    scale,
+  };
+}
+
+/** The part of the drawing that a window with a margin around it (in pixels) shows. */
+export function inSight(viewport: Viewport, window: Size, margin = 0): Rect {
+  return {
+    left: toDrawingX(viewport, window, -margin),
+    top: toDrawingY(viewport, window, -margin),
+    right: toDrawingX(viewport, window, window.width + margin),
+    bottom: toDrawingY(viewport, window, window.height + margin),
+  };
+}
+
+/** Pan so that a point of the drawing comes at least `margin` pixels inside the window. */
+export function reveal(viewport: Viewport, window: Size, x: number, y: number, margin: number): Viewport {
+  const [sx, sy] = [toScreenX(viewport, window, x), toScreenY(viewport, window, y)];
+  const into = (value: number, size: number): number => {
+    const edge = Math.min(margin, size / 2);
+    return Math.min(Math.max(value, edge), size - edge) - value;
+  };
+  return panned(viewport, into(sx, window.width), into(sy, window.height));
+}
+
+/**
+ * An edge is a cubic that leaves its source and reaches its target vertically. Positive edges bow to the
+ * right, negative ones to the left: two edges between the same cells never cover each other, and the sign is
+ * carried by more than a hue.
+ */
+export interface Curve {
+  x0: number;
+  y0: number;
+  x1: number;
+  y1: number;
+  x2: number;
+  y2: number;
+  x3: number;
+  y3: number;
+}
+
+const STEEP = 0.46;
+const SHORTEST_REACH = 6;
+
+/** Writes into `out`, since it is called for every edge of every picture. */
+export function curveInto(
+  out: Curve,
+  sx: number,
+  sy: number,
+  tx: number,
+  ty: number,
+  positive: boolean,
+): Curve {
+  const rise = sy - ty;
+  const bow = Math.min(18, 2 + 0.05 * Math.abs(rise)) * (positive ? 1 : -1);
+  const reach = Math.max(SHORTEST_REACH, STEEP * Math.abs(rise));
+  out.x0 = sx;
+  out.y0 = sy;
+  out.x1 = sx + bow;
+  out.y1 = sy - reach;
+  out.x2 = tx + bow;
+  out.y2 = ty + reach;
+  out.x3 = tx;
+  out.y3 = ty;
+  return out;
+}
+
+export function newCurve(): Curve {
+  return { x0: 0, y0: 0, x1: 0, y1: 0, x2: 0, y2: 0, x3: 0, y3: 0 };
+}
+
+/** The most that a curve leaves the box of its two ends, for culling. */
+export const CURVE_OVERHANG = 24;
+
+/** Whether a curve between two points can touch a rectangle: never wrongly no. */
+export function mayTouch(rect: Rect, sx: number, sy: number, tx: number, ty: number): boolean {
+  return (
+    Math.max(sx, tx) + CURVE_OVERHANG >= rect.left &&
+    Math.min(sx, tx) - CURVE_OVERHANG <= rect.right &&
+    Math.max(sy, ty) + CURVE_OVERHANG >= rect.top &&
+    Math.min(sy, ty) - CURVE_OVERHANG <= rect.bottom
+  );
+}
+
+export function curveX(curve: Curve, t: number): number {
+  const u = 1 - t;
+  return u * u * u * curve.x0 + 3 * u * u * t * curve.x1 + 3 * u * t * t * curve.x2 + t * t * t * curve.x3;
+}
+
+export function curveY(curve: Curve, t: number): number {
+  const u = 1 - t;
+  return u * u * u * curve.y0 + 3 * u * u * t * curve.y1 + 3 * u * t * t * curve.y2 + t * t * t * curve.y3;
+}
+
+/** Straight pieces that stand for a curve where distances are measured. */
+export const PIECES = 10;
+
+function toPiece(px: number, py: number, ax: number, ay: number, bx: number, by: number): number {
+  const [dx, dy] = [bx - ax, by - ay];
+  const length = dx * dx + dy * dy;
+  const along = length > 0 ? Math.min(1, Math.max(0, ((px - ax) * dx + (py - ay) * dy) / length)) : 0;
+  return Math.hypot(px - ax - along * dx, py - ay - along * dy);
+}
+
+/** How far a point is from a curve. */
+export function distanceTo(curve: Curve, x: number, y: number): number {
+  let least = Infinity;
+  let [ax, ay] = [curve.x0, curve.y0];
+  for (let n = 1; n <= PIECES; n++) {
+    const [bx, by] = [curveX(curve, n / PIECES), curveY(curve, n / PIECES)];
+    least = Math.min(least, toPiece(x, y, ax, ay, bx, by));
+    [ax, ay] = [bx, by];
+  }
+  return least;
+}

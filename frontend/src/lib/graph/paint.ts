@@ -1,0 +1,357 @@
+/** Drawing a scene: the frame with its heads, the edges, the nodes, and what is pointed at. */
+
+import { visible } from "../format/tokens";
+import { BIAS, DELTA } from "./data";
+import {
+  type Rect,
+  type Size,
+  curveInto,
+  inSight,
+  mayTouch,
+  newCurve,
+  toScreenX,
+  toScreenY,
+} from "./geometry";
+import { CHARACTER, type Pen, type Shape } from "./pen";
+import type { Scene } from "./scene";
+import { edgesAt } from "./strength";
+import { CLASSES, DASH, alphaOf, classOf, markRadius, widthOf } from "./style";
+import type { Viewport } from "./types";
+
+/** Room for the row names on the left and the tokens on top, in pixels. */
+export const GUTTER = 92;
+export const HEAD = 64;
+/** Curves painted as one path: few enough that overlapping edges still add up. */
+const TOGETHER = 48;
+const LEGIBLE = 13;
+
+/** Where one looks: `window` is the part of the screen that the drawing has, without heads. */
+export interface Look {
+  readonly viewport: Viewport;
+  readonly window: Size;
+  /** Scale at which the whole drawing fits, for widths that grow with the zoom. */
+  readonly fitScale: number;
+}
+
+/** What is pointed at: its row and column are marked in the heads. */
+export interface Cross {
+  readonly site: number;
+  readonly position: number;
+}
+
+function cut(text: string, characters: number): string {
+  const all = [...text];
+  if (all.length <= characters) return text;
+  return characters < 2 ? "…" : `${all.slice(0, characters - 1).join("")}…`;
+}
+
+/** Bands, hairlines and heads; the origin is the corner of the heads. */
+export function paintFrame(pen: Pen, scene: Scene, look: Look, cross: Cross | null): void {
+  const { layout, palette } = scene;
+  const { viewport, window } = look;
+  const left = (x: number): number => GUTTER + toScreenX(viewport, window, x);
+  const top = (y: number): number => HEAD + toScreenY(viewport, window, y);
+  const [right, bottom] = [GUTTER + window.width, HEAD + window.height];
+  const [x0, x1] = [Math.max(GUTTER, left(0)), Math.min(right, left(layout.width))];
+  const [y0, y1] = [Math.max(HEAD, top(0)), Math.min(bottom, top(layout.height))];
+
+  pen.rect(0, 0, right, bottom, palette.paper);
+  pen.clip(0, HEAD, right, window.height);
+  layout.bands.forEach((band, n) => {
+    if (band.block === null ? n % 2 === 1 : band.block % 2 === 1) return;
+    if (band.block === null) return;
+    pen.rect(
+      x0,
+      top(band.top),
+      Math.max(0, x1 - x0),
+      (band.bottom - band.top) * viewport.scale,
+      palette.wash,
+    );
+  });
+  const row = layout.rows[cross === null ? -1 : (layout.rowOf[cross.site] ?? -1)];
+  if (row !== undefined)
+    pen.rect(0, top(row.top), Math.max(0, x1), row.height * viewport.scale, palette.accentWash);
+  for (const one of layout.rows)
+    if (one.height * viewport.scale >= 7 && top(one.top) > HEAD && top(one.top) < bottom)
+      pen.line(x0, top(one.top), x1, top(one.top), palette.hairline);
+  for (const band of layout.bands)
+    for (const edge of [band.top, band.bottom])
+      if (top(edge) < bottom) pen.line(GUTTER - 28, top(edge), x1, top(edge), palette.rule);
+  paintRowNames(pen, scene, look, cross);
+  pen.unclip();
+
+  pen.clip(GUTTER, 0, window.width, bottom);
+  const column = layout.columns[cross === null ? -1 : (layout.columnOf[cross.position] ?? -1)];
+  if (column !== undefined)
+    pen.rect(left(column.left), 0, column.width * viewport.scale, y1, palette.accentWash);
+  for (const one of layout.columns) pen.line(left(one.left), HEAD - 8, left(one.left), y1, palette.hairline);
+  pen.line(left(layout.width), HEAD - 8, left(layout.width), y1, palette.hairline);
+  paintColumnHeads(pen, scene, look, cross);
+  pen.unclip();
+  pen.line(GUTTER, HEAD, right, HEAD, palette.rule);
+  void y0;
+}
+
+function paintRowNames(pen: Pen, scene: Scene, look: Look, cross: Cross | null): void {
+  const { layout, palette } = scene;
+  const { viewport, window } = look;
+  const top = (y: number): number => HEAD + toScreenY(viewport, window, y);
+  const marked = cross === null ? -1 : (layout.rowOf[cross.site] ?? -1);
+  layout.rows.forEach((row, n) => {
+    const middle = top(row.top + row.height / 2) + 4;
+    const legible = row.height * viewport.scale >= LEGIBLE;
+    if ((!legible && n !== marked) || middle < HEAD - 8 || middle > HEAD + window.height + 16) return;
+    const colour = n === marked ? palette.ink : palette.inkSoft;
+    pen.text(GUTTER - 8, middle, row.name, { colour, align: "right", bold: n === marked });
+  });
+  let free = -Infinity;
+  for (const band of layout.bands) {
+    if (band.block === null) continue;
+    // A block's number stays in sight for as long as some of its rows are.
+    const [from, to] = [top(band.top), top(band.bottom)];
+    if (to < HEAD || from > HEAD + window.height) continue;
+    const inside = Math.min(
+      to - 2,
+      Math.max(HEAD + 12, (Math.max(from, HEAD) + Math.min(to, HEAD + window.height)) / 2 + 4),
+    );
+    if (inside - free < LEGIBLE) continue;
+    free = inside;
+    pen.text(8, inside, String(band.block), { colour: palette.ink, bold: true });
+  }
+}
+
+function paintColumnHeads(pen: Pen, scene: Scene, look: Look, cross: Cross | null): void {
+  const { layout, palette, data } = scene;
+  const { viewport, window } = look;
+  const widths = layout.columns.map((column) => column.width * viewport.scale);
+  const texts = layout.columns.map((column) => visible(data.tokens[column.position]?.text ?? ""));
+  // Words stand upright as soon as more than a few would be cut.
+  const cramped = texts.filter((text, n) => [...text].length * CHARACTER > (widths[n] ?? 0) - 6).length;
+  const upwards = cramped > texts.length / 4;
+  const marked = cross === null ? -1 : (layout.columnOf[cross.position] ?? -1);
+  let free = -Infinity;
+  layout.columns.forEach((column, n) => {
+    const x = GUTTER + toScreenX(viewport, window, column.left);
+    const width = widths[n] ?? 0;
+    if (x + width < GUTTER || x > GUTTER + window.width) return;
+    const colour = n === marked ? palette.ink : palette.inkSoft;
+    const bold = n === marked;
+    const text = texts[n] ?? "";
+    if (upwards) {
+      if (width < LEGIBLE && !bold && x < free) return;
+      free = x + LEGIBLE;
+      pen.text(x + Math.min(width, 40) / 2 + 4.5, HEAD - 5, cut(text, 7), {
+        colour: palette.ink,
+        bold,
+        upwards,
+      });
+      return;
+    }
+    pen.text(x + 6, 22, String(column.position), { colour, bold });
+    const room = Math.floor((width - 8) / CHARACTER);
+    pen.text(x + 6, 44, cut(text, room), { colour: palette.ink, bold });
+  });
+}
+
+/** Shown edges that may be in sight, strongest first. */
+export function edgesInSight(scene: Scene, sight: Rect): Uint32Array {
+  const { data, layout, shown } = scene;
+  return shown.order.filter((edge) => {
+    const [source, target] = [data.source[edge] ?? 0, data.target[edge] ?? 0];
+    return mayTouch(
+      sight,
+      layout.x[source] ?? NaN,
+      layout.y[source] ?? NaN,
+      layout.x[target] ?? NaN,
+      layout.y[target] ?? NaN,
+    );
+  });
+}
+
+const scratch = newCurve();
+
+export interface EdgeStyle {
+  /** Edges in sight: what alpha depends on. `null` draws everything at full alpha. */
+  readonly crowd: number | null;
+  readonly dashes: boolean;
+}
+
+/**
+ * Paint `edges[from] … edges[to - 1]`, which are ordered by strength, falling. In pictures that are painted
+ * from the strongest on, the pen must lay what comes later beneath.
+ */
+export function paintEdges(
+  pen: Pen,
+  scene: Scene,
+  look: Look,
+  edges: Uint32Array,
+  from: number,
+  to: number,
+  style: EdgeStyle,
+): void {
+  const { palette, rank, strength } = scene;
+  let start = from;
+  while (start < to) {
+    const group = classOf(rank[edges[start] ?? 0] ?? 0);
+    let end = start + 1;
+    while (end < to && end - start < TOGETHER && classOf(rank[edges[end] ?? 0] ?? 0) === group) end++;
+    const edgeClass = CLASSES[group];
+    if (edgeClass === undefined) return;
+    const width = widthOf(edgeClass, look.viewport.scale, look.fitScale);
+    const alpha = style.crowd === null ? 0.95 : alphaOf(edgeClass, style.crowd);
+    for (const positive of [true, false]) {
+      const dash =
+        !positive && style.dashes && (edgeClass.dashed || style.crowd === null) ? { dash: DASH } : {};
+      const stroke = positive ? palette.positive : palette.negative;
+      let begun = false;
+      for (let n = start; n < end; n++) {
+        const edge = edges[n] ?? 0;
+        if ((strength.value[edge] ?? 0) >= 0 !== positive) continue;
+        if (!begun) pen.begin({ stroke, width, alpha, ...dash });
+        begun = true;
+        pen.curve(edgeCurve(scene, look, edge));
+      }
+      if (begun) pen.end();
+    }
+    start = end;
+  }
+}
+
+function edgeCurve(scene: Scene, look: Look, edge: number): typeof scratch {
+  const { data, layout, strength } = scene;
+  const { viewport, window } = look;
+  const [source, target] = [data.source[edge] ?? 0, data.target[edge] ?? 0];
+  const curve = curveInto(
+    scratch,
+    layout.x[source] ?? NaN,
+    layout.y[source] ?? NaN,
+    layout.x[target] ?? NaN,
+    layout.y[target] ?? NaN,
+    (strength.value[edge] ?? 0) >= 0,
+  );
+  curve.x0 = toScreenX(viewport, window, curve.x0);
+  curve.x1 = toScreenX(viewport, window, curve.x1);
+  curve.x2 = toScreenX(viewport, window, curve.x2);
+  curve.x3 = toScreenX(viewport, window, curve.x3);
+  curve.y0 = toScreenY(viewport, window, curve.y0);
+  curve.y1 = toScreenY(viewport, window, curve.y1);
+  curve.y2 = toScreenY(viewport, window, curve.y2);
+  curve.y3 = toScreenY(viewport, window, curve.y3);
+  return curve;
+}
+
+export function shapeOf(scene: Scene, node: number): Shape {
+  const index = scene.data.index[node] ?? 0;
+  if (index === DELTA) return "triangle";
+  if (index === BIAS) return "ring";
+  const address = scene.data.addresses[scene.data.site[node] ?? 0] ?? "";
+  if (address === "target") return "diamond";
+  return address === "embed" || address === "output" || address === "position" ? "square" : "dot";
+}
+
+const HOLLOW: ReadonlySet<Shape> = new Set(["ring", "triangle"]);
+
+/** The shown nodes in sight. Search lets what it did not find step back. */
+export function paintNodes(pen: Pen, scene: Scene, look: Look, margin = 0): void {
+  const { layout, shown, matches, palette, places, pinned, selection } = scene;
+  const { viewport, window } = look;
+  const sight = inSight(viewport, window, margin + 10);
+  const groups = new Map<string, { shape: Shape; quiet: boolean; nodes: number[] }>();
+  const special: number[] = [];
+  for (let node = 0; node < scene.data.nodes; node++) {
+    const chosen = selection.has(node) || pinned.has(node);
+    if (shown.nodes[node] !== 1 && !chosen) continue;
+    const [x, y] = [layout.x[node] ?? NaN, layout.y[node] ?? NaN];
+    if (!(x >= sight.left && x <= sight.right && y >= sight.top && y <= sight.bottom)) continue;
+    if (chosen || matches?.has(node) === true) special.push(node);
+    const shape = shapeOf(scene, node);
+    const quiet = matches !== null && !matches.has(node) && !chosen;
+    const name = `${shape} ${quiet}`;
+    const group = groups.get(name) ?? { shape, quiet, nodes: [] };
+    groups.set(name, group);
+    group.nodes.push(node);
+  }
+  const radius = (node: number): number => markRadius(places[node] ?? 1, viewport.scale);
+  const sx = (node: number): number => toScreenX(viewport, window, layout.x[node] ?? NaN);
+  const sy = (node: number): number => toScreenY(viewport, window, layout.y[node] ?? NaN);
+  for (const { shape, quiet, nodes } of [...groups.values()].sort(
+    (a, b) => Number(b.quiet) - Number(a.quiet),
+  )) {
+    const colour = quiet ? palette.rule : palette.ink;
+    const hollow = HOLLOW.has(shape);
+    // A rim of paper keeps a mark apart from the edges that end in it.
+    for (let n = 0; n < nodes.length; n += 400) {
+      const some = nodes.slice(n, n + 400);
+      if (viewport.scale > 0.5) {
+        pen.begin({ fill: palette.paper });
+        for (const node of some)
+          pen.shape(shape, sx(node), sy(node), radius(node) + Math.min(1, viewport.scale));
+        pen.end();
+      }
+      pen.begin(hollow ? { stroke: colour, width: 1, fill: palette.paper } : { fill: colour });
+      for (const node of some) pen.shape(shape, sx(node), sy(node), radius(node));
+      pen.end();
+    }
+  }
+  for (const node of special) paintChosen(pen, scene, look, node);
+}
+
+/** Selected: filled with the accent. Pinned: a ring with a dot above. Found: a thin ring. */
+function paintChosen(pen: Pen, scene: Scene, look: Look, node: number): void {
+  const { layout, matches, palette, pinned, places, selection } = scene;
+  const { viewport, window } = look;
+  const [x, y] = [
+    toScreenX(viewport, window, layout.x[node] ?? NaN),
+    toScreenY(viewport, window, layout.y[node] ?? NaN),
+  ];
+  const radius = Math.max(2, markRadius(scene.places[node] ?? 1, viewport.scale));
+  void places;
+  if (selection.has(node)) {
+    pen.begin({ fill: palette.accent, stroke: palette.paper, width: 1 });
+    pen.shape(shapeOf(scene, node), x, y, radius + 1);
+    pen.end();
+  }
+  if (pinned.has(node)) {
+    pen.begin({ stroke: palette.accent, width: 1.5 });
+    pen.shape("diamond", x, y, radius + 3);
+    pen.end();
+  } else if (matches?.has(node) === true || selection.has(node)) {
+    pen.begin({ stroke: palette.accent, width: 1 });
+    pen.shape("dot", x, y, radius + 2.5);
+    pen.end();
+  }
+}
+
+/** The shown edges around some nodes, strongest first, at most `limit` of them. */
+export function edgesAround(scene: Scene, nodes: Iterable<number>, limit: number): Uint32Array {
+  const { shown, strength, rank } = scene;
+  const found = new Set<number>();
+  for (const node of nodes)
+    for (const side of [strength.incoming, strength.outgoing]) {
+      let taken = 0;
+      for (const edge of edgesAt(side, node)) {
+        if (taken >= limit) break;
+        if (shown.edges[edge] !== 1) continue;
+        found.add(edge);
+        taken++;
+      }
+    }
+  return Uint32Array.from(found)
+    .sort((a, b) => (rank[a] ?? 0) - (rank[b] ?? 0))
+    .subarray(0, limit);
+}
+
+/** The ring around what is pointed at or has the keyboard's focus. */
+export function paintPointed(pen: Pen, scene: Scene, look: Look, node: number, focused: boolean): void {
+  const { layout, palette, places } = scene;
+  const { viewport, window } = look;
+  const x = toScreenX(viewport, window, layout.x[node] ?? NaN);
+  const y = toScreenY(viewport, window, layout.y[node] ?? NaN);
+  const radius = Math.max(2.5, markRadius(places[node] ?? 1, viewport.scale));
+  pen.begin({ fill: palette.ink, stroke: palette.paper, width: 1.5 });
+  pen.shape(shapeOf(scene, node), x, y, radius + 1);
+  pen.end();
+  pen.begin({ stroke: focused ? palette.accent : palette.ink, width: focused ? 2 : 1 });
+  pen.shape("dot", x, y, radius + 4);
+  pen.end();
+}
