@@ -1,7 +1,7 @@
 /** What is asked of a search for sparse circuits, as it is typed, and what came of it. */
 
 import type { Circuit, CircuitRequest, CircuitSnapshot } from "../api/promptTypes";
-import { number } from "../format/numbers";
+import { count } from "../format/numbers";
 
 export const LOSS_WORDS: Readonly<
   Record<CircuitRequest["loss"], { readonly name: string; readonly means: string }>
@@ -87,7 +87,7 @@ export function sweeps(circuits: readonly Circuit[]): readonly (readonly Circuit
 }
 
 export function settingsWords({ loss, steps, masks, adversary_steps }: CircuitRequest): string {
-  const parts = [LOSS_WORDS[loss].name, `${number(steps)} steps`, `${MASK_WORDS[masks].name} masks`];
+  const parts = [LOSS_WORDS[loss].name, `${count(steps)} steps`, `${MASK_WORDS[masks].name} masks`];
   if (adversary_steps > 0) parts.push(`${adversary_steps} adversary steps`);
   return parts.join(", ");
 }
