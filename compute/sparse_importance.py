@@ -1,0 +1,398 @@
+"""Sparse circuits: the fewest (position, component) pairs that keep one prediction of one prompt.
+
+The causal-importance function of a run says what is needed at every position for everything that
+the model predicts there. Here the importances are optimised for a single purpose, the prediction at
+one chosen position, so that most of what is alive turns out not to be needed.
+
+**Parameters.** One number z for every pair that is alive in the target model's own pass (importance
+above 0) at a position up to the chosen one. z starts at the importance itself. Its importance is
+clamp(z, 0, 1) with the leaky gradients of compute/decomposition/sigmoids.py. A pair that was not
+alive has no z: its importance is 0, exactly and always, by construction.
+
+**Objective**, for each coefficient λ of the sweep::
+
+    task(z) + λ · Σ_pairs (upper(z) + 1e-12)^p / positions
+
+where the second term is the importance minimality of compute/decomposition/losses.py and ``positions``
+counts those up to the chosen one. The task, at the chosen position only, is ``kl``, the KL of the
+target's whole next-token distribution to the model's, ``ce``, −log probability of one token, or
+``logit``, −logit of one token. ``kl`` keeps the prediction as it is. ``ce`` and ``logit`` reward what
+raises the token, so that the circuit may become surer of it than the target model ever was.
+
+**Masks.** ``stochastic``: g + (1 − g)·U for a pair of importance g, where U is uniform in [0, 1] and
+new at every step; what has no z is multiplied by U, and so is the delta of every site and position.
+The circuit has to work whatever the rest does, as in training, but it may lean on the half of the
+rest that is there on average. ``ci``: the importances are the masks and deltas are off; the circuit
+has to work alone, but only under its own exact importances. With ``adversary_steps`` every U of a
+step (those of the deltas too) is moved that many times by the sign of its gradient of the task, to 0
+or to 1, before z is.
+
+**Sweep.** A row of the batch is a coefficient. All rows see the same random numbers and share
+nothing else, so that each is what a run of its own with the same seed would give.
+
+**The causal cone is kept whole.** Attention carries what happens at earlier positions to the chosen
+one, so that a pair at any earlier position, at any depth, can be part of the circuit. Nothing is cut
+from the result: every pair that the optimisation left alive at any position up to the chosen one is
+returned, not only those at the chosen position or with an edge to it. Positions after it cannot
+reach it; they take no part in the computation and their importances are 0.
+
+The model itself is never touched: gradients are taken with respect to z only.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from compute.address import Address
+from compute.decomposition.losses import MaskAndPenalty
+from compute.decomposition.model import Decomposition
+from compute.intervention import kl_by_position
+from compute.progress import Report, silent
+from compute.schedule import generator_at
+
+Loss = Literal["ce", "kl", "logit"]
+Masks = Literal["stochastic", "ci"]
+
+#: Keeps the slope of x^p finite at 0, as in training.
+EPS = 1e-12
+#: Seconds between live snapshots.
+SNAPSHOT_INTERVAL = 0.1
+#: A history has between this many points and twice as many, or one for each step if these are fewer.
+HISTORY_POINTS = 100
+#: Draws of stochastic masks over which a finished circuit is judged.
+DRAWS = 16
+_STREAM, _JUDGE_STREAM = 8, 9
+
+
+@dataclass(frozen=True)
+class CircuitSettings:
+    """What is optimised; the module says how. Raises ``ValueError`` for what could not work.
+
+    ``position`` is where the prediction is kept, counted from the end if negative. ``token`` is the
+    one that is kept, by default the target model's most probable there; ``kl`` keeps the whole
+    distribution and reports the probability of the token. ``adversary_steps`` > 0 needs
+    ``stochastic`` masks, for there is nothing to move in the others.
+    """
+
+    loss: Loss = "kl"
+    position: int = -1
+    token: int | None = None
+    coefficients: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
+    steps: int = 300
+    learning_rate: float = 0.05
+    p: float = 1.0
+    masks: Masks = "stochastic"
+    adversary_steps: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.coefficients:
+            raise ValueError("at least one coefficient is needed")
+        if not all(math.isfinite(c) and c >= 0 for c in self.coefficients):
+            raise ValueError("coefficients must be finite and not negative")
+        if self.steps < 1:
+            raise ValueError("at least one step is needed")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError("the learning rate must be above 0")
+        if not 0 < self.p <= 2:
+            raise ValueError("p must be above 0 and at most 2")
+        if self.adversary_steps < 0:
+            raise ValueError("the number of adversary steps must not be negative")
+        if self.adversary_steps and self.masks != "stochastic":
+            raise ValueError("an adversary moves stochastic masks; there is nothing to move in masks 'ci'")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The sweep after ``step`` steps, one entry per coefficient, under the masks of that step.
+
+    ``loss`` is the task alone, without minimality; ``alive`` counts pairs of importance above 0;
+    ``probability`` is the token's, at the chosen position.
+    """
+
+    step: int
+    loss: list[float]
+    alive: list[int]
+    probability: list[float]
+
+
+@dataclass(frozen=True)
+class HistoryPoint:
+    """One coefficient's part of a :class:`Snapshot`."""
+
+    step: int
+    loss: float
+    alive: int
+    probability: float
+
+
+@dataclass
+class Circuit:
+    """What one coefficient left alive.
+
+    ``importance`` [T, C] of every site, for all positions of the prompt; ``alive`` counts those
+    above 0. ``loss`` (the task), ``kl`` (from the target's distribution, in nats) and
+    ``probability`` (of the token) are at the chosen position and under the kind of masks that was
+    optimised, for stochastic ones the mean over ``DRAWS`` new draws. ``kl_alone`` and
+    ``probability_alone`` are those of the circuit by itself: importances as masks, deltas off.
+    """
+
+    coefficient: float
+    importance: dict[Address, Tensor]
+    alive: int
+    loss: float
+    kl: float
+    probability: float
+    kl_alone: float
+    probability_alone: float
+    history: list[HistoryPoint]
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    """Task, KL and probability of every row, [K]."""
+
+    loss: Tensor
+    kl: Tensor
+    probability: Tensor
+
+
+def unheard(snapshot: Snapshot) -> None:
+    """A listener to snapshots that does nothing."""
+
+
+def optimise(
+    decomposition: Decomposition,
+    tokens: Tensor,
+    settings: CircuitSettings,
+    *,
+    report: Report = silent,
+    snapshot: Callable[[Snapshot], None] = unheard,
+) -> list[Circuit]:
+    """One circuit of ``tokens`` [T] per coefficient of ``settings``, in their order.
+
+    ``report`` is called at every step and may cancel; ``snapshot`` ten times a second at most, and
+    once at the end. Raises ``ValueError`` for a position or token that does not exist, and where
+    nothing is alive.
+    """
+    sweep = _Sweep(decomposition, tokens, settings)
+    optimiser = torch.optim.AdamW([sweep.z], lr=settings.learning_rate, weight_decay=0.0)
+    history: list[Snapshot] = []
+    every = max(1, settings.steps // HISTORY_POINTS)
+    shown = -math.inf
+    report("circuit", 0, settings.steps)
+    for step in range(settings.steps):
+        noise = sweep.noise(step)
+        for _ in range(settings.adversary_steps):
+            noise = sweep.attack(noise)
+            report("circuit", step, settings.steps)
+        losses, probabilities, sweep.z.grad = sweep.gradient(noise)
+        live = time.monotonic() - shown >= SNAPSHOT_INTERVAL
+        if live or step % every == 0:
+            now = Snapshot(step, losses.tolist(), sweep.alive(), probabilities.tolist())
+            if step % every == 0:
+                history.append(now)
+            if live:
+                snapshot(now)
+                shown = time.monotonic()
+        optimiser.step()
+        report("circuit", step + 1, settings.steps)
+    own, alone = _judge(sweep, settings, report)
+    last = Snapshot(settings.steps, own.loss.tolist(), sweep.alive(), own.probability.tolist())
+    history.append(last)
+    snapshot(last)
+    return [
+        Circuit(
+            coefficient,
+            sweep.importance(row),
+            last.alive[row],
+            last.loss[row],
+            own.kl[row].item(),
+            last.probability[row],
+            alone.kl[row].item(),
+            alone.probability[row].item(),
+            [HistoryPoint(s.step, s.loss[row], s.alive[row], s.probability[row]) for s in history],
+        )
+        for row, coefficient in enumerate(settings.coefficients)
+    ]
+
+
+def _judge(sweep: _Sweep, settings: CircuitSettings, report: Report) -> tuple[_Judgement, _Judgement]:
+    """The finished circuits under the kind of masks that was optimised, and alone."""
+    alone = sweep.judge(None)
+    if settings.masks == "ci":
+        return alone, alone
+    drawn: list[_Judgement] = []
+    for draw in range(DRAWS):
+        noise = sweep.noise(draw, _JUDGE_STREAM)
+        for _ in range(settings.adversary_steps):
+            noise = sweep.attack(noise)
+        drawn.append(sweep.judge(noise))
+        report("judge", draw + 1, DRAWS)
+    return _Judgement(
+        torch.stack([one.loss for one in drawn]).mean(0),
+        torch.stack([one.kl for one in drawn]).mean(0),
+        torch.stack([one.probability for one in drawn]).mean(0),
+    ), alone
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """U of every component [1 or K, positions · C] and of every delta [1 or K, positions, 1]."""
+
+    components: dict[Address, Tensor]
+    deltas: dict[Address, Tensor]
+
+
+class _Sweep:
+    """The parameters of all coefficients, and the passes they are judged by. K = rows = coefficients."""
+
+    def __init__(self, decomposition: Decomposition, tokens: Tensor, settings: CircuitSettings) -> None:
+        if tokens.dim() != 1:
+            raise ValueError("one prompt is needed, as token ids [T]")
+        length = len(tokens)
+        if not -length <= settings.position < length:
+            raise ValueError(f"position {settings.position} is outside the prompt of {length} tokens")
+        self._decomposition = decomposition
+        self._settings = settings
+        self._length = length
+        self._positions = settings.position % length + 1
+        self._rows = len(settings.coefficients)
+        self._tokens = tokens[: self._positions].expand(self._rows, -1)
+        with torch.no_grad():
+            logits, inputs = decomposition.clean_pass(tokens[None, : self._positions])
+            importance = decomposition.causal_importance(inputs)
+        self._expected = logits[0, -1]
+        token = int(self._expected.argmax()) if settings.token is None else settings.token
+        if not 0 <= token < len(self._expected):
+            raise ValueError(f"token {token} is outside the vocabulary of {len(self._expected)}")
+        self._token = token
+
+        # All z of a row in one column; a site's are consecutive.
+        self._places: dict[Address, Tensor] = {}
+        self._parts: dict[Address, slice] = {}
+        start: list[Tensor] = []
+        first = 0
+        for address in decomposition.addresses:
+            flat = importance[address][0].flatten()
+            place = flat.nonzero()[:, 0]
+            self._places[address] = place
+            self._parts[address] = slice(first, first + len(place))
+            first += len(place)
+            start.append(flat[place])
+        if not first:
+            raise ValueError("no component is alive at any position up to the chosen one")
+        self.z = torch.cat(start)[:, None].repeat(1, self._rows)
+        self._p = self.z.new_tensor(settings.p)
+        self._coefficients = self.z.new_tensor(settings.coefficients)
+
+    # ---- masks ----
+
+    def noise(self, step: int, stream: int = _STREAM) -> _Noise | None:
+        """The random numbers of a step, the same for all rows; None where the importances are the masks."""
+        if self._settings.masks == "ci":
+            return None
+        generator = generator_at(self._settings.seed, step, stream)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator).to(self.z)
+
+        counts = self._decomposition.n_components
+        return _Noise(
+            {address: uniform(1, self._positions * count) for address, count in counts.items()},
+            {address: uniform(1, self._positions, 1) for address in counts},
+        )
+
+    def _logits(self, values: Tensor, noise: _Noise | None) -> Tensor:
+        """Logits [K, vocab] at the chosen position; ``values`` [n, K] are the masks of what has a z."""
+        masks: dict[Address, Tensor] = {}
+        for address, place in self._places.items():
+            count = self._decomposition.n_components[address]
+            rest = (
+                values.new_zeros(1, self._positions * count) if noise is None else noise.components[address]
+            )
+            mask = rest.expand(self._rows, -1).index_copy(1, place, values[self._parts[address]].T)
+            masks[address] = mask.view(self._rows, self._positions, count)
+        site = self._decomposition.site_function(masks, None if noise is None else noise.deltas)
+        return self._decomposition.target(self._tokens, site=site)[:, -1]
+
+    def _noise_of_pairs(self, noise: _Noise | None) -> Tensor:
+        """The U of everything that has a z, [n, 1 or K]."""
+        if noise is None:
+            return torch.zeros_like(self.z)
+        return torch.cat([noise.components[a][:, place] for a, place in self._places.items()], 1).T
+
+    # ---- objective ----
+
+    def _task(self, logits: Tensor) -> Tensor:
+        """The loss of every row [K]."""
+        if self._settings.loss == "kl":
+            return kl_by_position(self._expected, logits)
+        if self._settings.loss == "logit":
+            return -logits[:, self._token]
+        return -torch.log_softmax(logits, -1)[:, self._token]
+
+    def _probability(self, logits: Tensor) -> Tensor:
+        return torch.softmax(logits, -1)[:, self._token]
+
+    def gradient(self, noise: _Noise | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Task and probability [K] under the masks of this step, and the objective's gradient by z."""
+        with torch.enable_grad():
+            z = self.z.detach().requires_grad_()
+            drawn = self._noise_of_pairs(noise).expand_as(z)
+            masks, powered = MaskAndPenalty.apply(z, drawn, self._p, EPS)
+            logits = self._logits(masks, noise)
+            task = self._task(logits)
+            # Rows share no parameter, so that the gradient of the sum is every row's own.
+            objective = (task + self._coefficients * powered / self._positions).sum()
+            (gradient,) = torch.autograd.grad(objective, [z])
+        return task.detach(), self._probability(logits.detach()), gradient
+
+    def attack(self, noise: _Noise | None) -> _Noise:
+        """``noise`` after one step of size 1 up the gradient of the task, for each row its own."""
+        assert noise is not None
+        shape = (self._rows, -1)
+        with torch.enable_grad():
+            components = {a: n.expand(shape).detach().requires_grad_() for a, n in noise.components.items()}
+            deltas = {a: n.expand(*shape, 1).detach().requires_grad_() for a, n in noise.deltas.items()}
+            moving = _Noise(components, deltas)
+            g = self.z.detach().clamp(0, 1)
+            logits = self._logits(g + (1 - g) * self._noise_of_pairs(moving), moving)
+            leaves = [*components.values(), *deltas.values()]
+            gradients = torch.autograd.grad(self._task(logits).sum(), leaves)
+        moved = [(n.detach() + d.sign()).clamp(0, 1) for n, d in zip(leaves, gradients, strict=True)]
+        sites = len(components)
+        return _Noise(
+            dict(zip(components, moved[:sites], strict=True)), dict(zip(deltas, moved[sites:], strict=True))
+        )
+
+    # ---- results ----
+
+    def alive(self) -> list[int]:
+        return (self.z > 0).sum(0).tolist()
+
+    def importance(self, row: int) -> dict[Address, Tensor]:
+        """[T, C] of every site for all positions of the prompt: zero wherever there is no z."""
+        result: dict[Address, Tensor] = {}
+        for address, place in self._places.items():
+            count = self._decomposition.n_components[address]
+            flat = self.z.new_zeros(self._length * count)
+            flat[place] = self.z[self._parts[address], row].clamp(0, 1)
+            result[address] = flat.view(self._length, count)
+        return result
+
+    @torch.no_grad()
+    def judge(self, noise: _Noise | None) -> _Judgement:
+        """Every row with ``noise``; None: with its importances as masks and deltas off."""
+        g = self.z.clamp(0, 1)
+        logits = self._logits(g + (1 - g) * self._noise_of_pairs(noise), noise)
+        return _Judgement(
+            self._task(logits), kl_by_position(self._expected, logits), self._probability(logits)
+        )
