@@ -194,6 +194,7 @@ class _Targets:
         self._unembedding = decomposition.target.unembedding.weight.detach()
         self._mean_direction = self._unembedding.mean(0)
         self._centred_logits = forward.logits - forward.logits.mean(-1, keepdim=True)
+        self._read: dict[Address, tuple[Tensor, Tensor]] = {}
         #: Custom targets by number: what arrived so far, position by position.
         self._custom: dict[int, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
 
@@ -220,19 +221,28 @@ class _Targets:
     def _parts(self, point: ReadPoint, position: int) -> Iterator[_Part]:
         for reader in point.readers:
             here = self._nodes.by_address[reader]
-            indices, first = here.indices_at(position), here.starts[position]
-            if not len(indices):
-                continue
-            if reader == OUTPUT:
-                directions = self._unembedding.index_select(0, indices)
-                signs = self._centred_logits[position, indices].sign()
-                yield _Part(first, directions, directions - self._mean_direction, signs)
-            else:
-                directions = self._decomposition.V(reader).detach().index_select(1, indices).T
-                signs = self._forward.activations[reader][position, indices].sign()
-                yield _Part(first, directions, None, signs)
+            part = slice(here.offsets[position], here.offsets[position + 1])
+            if part.start < part.stop:
+                directions, signs = self._read_by(reader)
+                centred = directions[part] - self._mean_direction if reader == OUTPUT else None
+                yield _Part(here.starts[position], directions[part], centred, signs[part])
         if point.readers == (OUTPUT,):
             yield from self._custom_parts(position)
+
+    def _read_by(self, reader: Address) -> tuple[Tensor, Tensor]:
+        """Directions [n, d_in] and signs [n] of all targets at one address, in order."""
+        if reader not in self._read:
+            here = self._nodes.by_address[reader]
+            at = torch.repeat_interleave(torch.tensor(here.alive)).to(here.indices.device)
+            if reader == OUTPUT:
+                directions = self._unembedding.index_select(0, here.indices)
+                y = self._centred_logits
+            else:
+                directions = self._decomposition.V(reader).detach().index_select(1, here.indices)
+                directions = directions.T.contiguous()
+                y = self._forward.activations[reader]
+            self._read[reader] = directions, y[at, here.indices].sign()
+        return self._read[reader]
 
     def _custom_parts(self, position: int) -> Iterator[_Part]:
         for number, target in self._custom_targets():

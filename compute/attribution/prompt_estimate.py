@@ -6,6 +6,7 @@ is held at the same time beside the model itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,24 +18,36 @@ from compute.attribution.prompt_data import Estimate, PromptMethod, PromptSettin
 from compute.attribution.prompt_nodes import PromptNodes
 from compute.attribution.prompt_reach import BLOCK_ELEMENTS, count_reaching, sources_reaching
 from compute.decomposition.model import Decomposition
-from compute.topology import Topology
+from compute.topology import ReadPoint, Topology
 
 Counts = NDArray[np.int64]
 
 
+def count_readers(nodes: PromptNodes, point: ReadPoint) -> Counts:
+    """Targets that read a read point, by position [T]; a custom target counts wherever it has a term."""
+    readers = np.zeros(nodes.length, np.int64)
+    for address in point.readers:
+        readers += nodes.by_address[address].alive
+    if point.readers == (OUTPUT,):
+        for target in nodes.settings.targets:
+            readers[sorted({term.position for term in target.terms})] += 1
+    return readers
+
+
 def count_edges(topology: Topology, nodes: PromptNodes) -> Counts:
     """Edges into targets at each position [T]; those of custom targets where their terms are."""
-    total = np.zeros(nodes.length, np.int64)
-    for point in topology.read_points:
-        readers = sum((np.diff(nodes.by_address[a].starts) for a in point.readers), np.zeros_like(total))
-        if point.readers == (OUTPUT,):
-            for target in nodes.settings.targets:
-                readers[sorted({term.position for term in target.terms})] += 1
-        else:
-            for address in point.readers:  # their deltas and biases are sources only
-                readers -= len(nodes.vectors[address])
-        total += readers * count_reaching(nodes, sources_reaching(topology, point, nodes.settings.delta))
-    return total
+    return sum(
+        (readers * sources for readers, sources in _sizes(topology, nodes)), np.zeros(nodes.length, np.int64)
+    )
+
+
+def _sizes(topology: Topology, nodes: PromptNodes) -> list[tuple[Counts, Counts]]:
+    """Targets and sources [T] of each read point."""
+    delta = nodes.settings.delta
+    return [
+        (count_readers(nodes, p), count_reaching(nodes, sources_reaching(topology, p, delta)))
+        for p in topology.read_points
+    ]
 
 
 def estimate_of(decomposition: Decomposition, nodes: PromptNodes, method: PromptMethod) -> Estimate:
@@ -71,8 +84,9 @@ def refuse_if_too_large(
         with_fewer = choose(replace(settings, alive_above=middle))
         fits = estimate_of(decomposition, with_fewer, method).bytes <= limit
         low, high = (low, middle) if fits else (middle, high)
+    high = math.ceil(1000 * high) / 1000
     if high < 1:
-        ways.append(f"alive_above {high:.3f}")
+        ways.append(f"alive_above {high}")
     advice = f"it would fit with {', or '.join(ways)}" if ways else "a shorter prompt may fit"
     raise TooLargeError(
         f"the graph would have {whole.nodes:,} nodes and {whole.edges:,} edges and need "
@@ -91,8 +105,14 @@ def _estimates(
     item = decomposition.target.token_embedding.weight.dtype.itemsize
     counts = {a: np.diff(here.starts).cumsum() for a, here in nodes.by_address.items()}
     edges = count_edges(topology, nodes).cumsum()
+    most_readers, most_pairs = np.zeros(nodes.length, np.int64), np.zeros(nodes.length, np.int64)
+    for readers, sources in _sizes(topology, nodes):
+        np.maximum(most_readers, 2 * readers, out=most_readers)  # 2: attr_abs of output tokens
+        np.maximum(most_pairs, 2 * readers * sources, out=most_pairs)
+    most_readers, most_pairs = np.maximum.accumulate(most_readers), np.maximum.accumulate(most_pairs)
     sites = topology.sites
     widths = {a: sites[a].d_out if a.is_site else config.d_model for a in counts}
+    read = {a: s.d_in for a, s in sites.items()} | {OUTPUT: config.d_model}
     per_token = sum(4 * decomposition.n_components[a] + 2 * (s.d_in + s.d_out) for a, s in sites.items())
     per_token += 12 * config.vocab_size + 8 * config.n_blocks * config.d_ff
     float64_copies = max(
@@ -108,16 +128,18 @@ def _estimates(
         n_edges = int(edges[last])
         held = n_edges if settings.max_edges is None else min(n_edges, 2 * settings.max_edges)
         rows = sum(int(counts[a][last]) * widths[a] for a in counts if a.kind not in ("output", "target"))
+        directions = sum(int(counts[a][last]) * read[a] for a in read)
         # Keys and values of one block are also held rotated, and as what they do to one position.
         widest = max(
             sum(int(counts[a][last]) * config.d_model for a in sites if a.block == b and a.kind == "attn")
             for b in range(config.n_blocks)
         )
-        working = rows * (1 if method == "closed_form" else 3) + 6 * widest
+        working = rows * (1 if method == "closed_form" else 3) + 6 * widest + directions
         working += length * per_token + 4 * config.n_blocks * config.n_heads * length**2 + deltas
-        block = min(n_edges, BLOCK_ELEMENTS) * 10
+        block = 10 * max(min(int(most_pairs[last]), BLOCK_ELEMENTS), n_nodes)
         if method == "fallback":
-            block += 12 * BLOCK_ELEMENTS
+            widest = max(config.d_ff, config.d_model, config.n_heads * length) * length
+            block += 12 * max(min(int(most_readers[last]) * widest, BLOCK_ELEMENTS), widest)
         total = item * (working + block) + float64_copies + 100 * n_nodes + held * per_edge
         return Estimate(n_nodes, n_edges, total)
 

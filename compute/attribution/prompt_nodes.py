@@ -88,9 +88,6 @@ class AddressNodes:
         """Node numbers at all positions up to and including this one."""
         return slice(self.starts[0], self.starts[position + 1])
 
-    def indices_at(self, position: int) -> Tensor:
-        return self.indices[self.offsets[position] : self.offsets[position + 1]]
-
     @classmethod
     def of(cls, first: int, chosen: Tensor, extra: int) -> AddressNodes:
         """From ``chosen`` [T, n] bool and a number of further nodes at each position."""
