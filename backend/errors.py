@@ -16,6 +16,7 @@ from storage.errors import (
     DatabaseBusyError,
     DatabaseDamagedError,
     DatabaseError,
+    InvalidValueError,
     NotComputedError,
     RunError,
     StorageError,
@@ -48,6 +49,7 @@ _CODES: tuple[tuple[type[StorageError], int, str], ...] = (
     (RunError, 409, "run_damaged"),
     (StoreDamagedError, 409, "store_damaged"),
     (ConflictError, 409, "changed_meanwhile"),
+    (InvalidValueError, 422, "bad_input"),
     (DatabaseBusyError, 503, "busy"),
     (DatabaseDamagedError, 409, "store_damaged"),
     (DatabaseError, 503, "database_unavailable"),
@@ -59,6 +61,7 @@ _HINTS = {
     "database_unavailable": "Give another place for it with TRIBUTARY_DATABASE.",
     "unknown_record": "It may have been deleted; look at the list.",
     "changed_meanwhile": "Read it again and repeat the change.",
+    "bad_input": "Correct the value.",
 }
 
 

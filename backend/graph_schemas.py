@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, FailFast, Field, Tag
 
 from backend.keys import NodeKeyText
 from backend.schemas import ErrorBody, Schema
@@ -379,9 +379,9 @@ class NodeNote(Body):
 
 
 class WorkspaceContent(Body):
-    pins: Annotated[list[NodeKeyText], Field(max_length=MAX_NODES)] = []
-    groups: Annotated[list[Group], Field(max_length=1000)] = []
-    notes: Annotated[list[NodeNote], Field(max_length=10_000)] = []
+    pins: Annotated[list[NodeKeyText], Field(max_length=MAX_NODES)] = Field(default=[])
+    groups: Annotated[list[Group], Field(max_length=1000)] = Field(default=[])
+    notes: Annotated[list[NodeNote], Field(max_length=10_000)] = Field(default=[])
 
 
 class Workspace(WorkspaceContent):
@@ -393,26 +393,32 @@ class Workspace(WorkspaceContent):
 # ---- export -------------------------------------------------------------------------------------
 
 
+#: The first wrong entry is enough to know of.
+_Integers = Annotated[list[int], FailFast()]
+_Numbers = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], FailFast()]
+_Nullable = Annotated[list[Annotated[float, Field(allow_inf_nan=False)] | None], FailFast()]
+
+
 class ExportedNodes(Body):
-    site: list[int]
-    position: list[int]
-    index: list[int]
-    ci: Column
-    activation: Column
-    scale: Column
-    probability: Column
-    logit: Column
-    ci_probability: Column
-    ci_logit: Column
+    site: _Integers
+    position: _Integers
+    index: _Integers
+    ci: _Nullable
+    activation: _Nullable
+    scale: _Nullable
+    probability: _Nullable
+    logit: _Nullable
+    ci_probability: _Nullable
+    ci_logit: _Nullable
 
 
 class ExportedEdges(Body):
     """Columns in the order of targets, then sources."""
 
-    source: list[int]
-    target: list[int]
-    attr: list[float]
-    attr_abs: list[float]
+    source: _Integers
+    target: _Integers
+    attr: _Numbers
+    attr_abs: _Numbers
 
 
 class ExportedOmitted(Body):
@@ -464,9 +470,9 @@ class NodeChange(Body):
 class InterventionRequest(Body):
     """Forward passes with a chosen node set in each regime, and one with single nodes changed."""
 
-    selected: Annotated[list[NodeKeyText], Field(max_length=MAX_NODES)] = []
-    regimes: Annotated[list[Regime], Field(max_length=4)] = []
-    changes: Annotated[list[NodeChange], Field(max_length=1000)] = []
+    selected: Annotated[list[NodeKeyText], Field(max_length=MAX_NODES)] = Field(default=[])
+    regimes: Annotated[list[Regime], Field(max_length=4)] = Field(default=[])
+    changes: Annotated[list[NodeChange], Field(max_length=1000)] = Field(default=[])
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     adversary: Adversary = Adversary()
 
@@ -547,8 +553,12 @@ class CircuitRequest(Body):
     token_id: TokenId | None = Field(default=None, description="The token to keep; default the most probable")
     coefficients: Annotated[
         list[Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]], Field(min_length=1, max_length=32)
-    ] = [0.1]
+    ] = Field(default=[0.01, 0.03, 0.1, 0.3])
     steps: Annotated[int, Field(ge=1, le=100_000)] = 300
+    learning_rate: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.02
+    p: Annotated[float, Field(gt=0, le=2, allow_inf_nan=False)] = Field(
+        default=1.0, description="Exponent of the penalty on importance"
+    )
     masks: Literal["stochastic", "ci"] = "stochastic"
     adversary_steps: Annotated[int, Field(ge=0, le=100)] = 0
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

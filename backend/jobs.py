@@ -20,6 +20,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -37,13 +38,13 @@ T = TypeVar("T")
 #: Seconds between two events that say how far a job is.
 _EVENT_INTERVAL = 0.1
 _MAX_SNAPSHOTS = 1000
+_STORED = "stored already"
 
 
 class Priority(IntEnum):
     """Lower numbers are computed first."""
 
     GRAPH = 1
-    INTERVENTION = 1
     CIRCUITS = 2
 
 
@@ -163,9 +164,9 @@ class JobQueue:
         with self._lock:
             self._check_open()
             self._forget()
-            for record in (self._running, *self._waiting):
-                if record is not None and record.key == key and not record.cancelling:
-                    return self._describe(record)
+            joined = self._same(key)
+            if joined is not None:
+                return self._describe(joined)
             if len(self._waiting) >= self._capacity:
                 raise ServiceError(
                     503,
@@ -182,6 +183,16 @@ class JobQueue:
             self._wake.notify()
             return self._describe(record)
 
+    def in_flight(self, key: Hashable) -> Job | None:
+        """The job of that key that waits or runs."""
+        with self._lock:
+            record = self._same(key)
+            return None if record is None else self._describe(record)
+
+    def _same(self, key: Hashable) -> JobRecord | None:
+        unfinished = (*([self._running] if self._running else []), *self._waiting)
+        return next((record for record in unfinished if record.key == key and not record.cancelling), None)
+
     def finished(self, kind: JobKind, run: str, result: JobResult) -> Job:
         """A job that is done already, because its result was there."""
         with self._lock:
@@ -189,7 +200,7 @@ class JobQueue:
             self._count += 1
             record = JobRecord(kind, run, None, Priority.GRAPH, self._count, None)
             record.started = record.ended = time.monotonic()
-            record.phase, record.result = "stored already", result
+            record.phase, record.result = _STORED, result
             self._jobs[record.id] = record
             self._end(record, "done")
             return self._describe(record)
@@ -239,10 +250,8 @@ class JobQueue:
         changed = asyncio.Event()
 
         def notify() -> None:
-            try:
+            with suppress(RuntimeError):  # the loop was closed: nobody listens any more
                 loop.call_soon_threadsafe(changed.set)
-            except RuntimeError:  # the loop was closed: nobody listens any more
-                pass
 
         with self._lock:
             record = self._find(job_id)
@@ -414,6 +423,8 @@ class JobQueue:
     def _end(self, record: JobRecord, state: JobState) -> None:
         record.state, record.ended = state, time.monotonic()
         record.work = None  # and all that it holds
+        if state == "done" and record.phase != _STORED:
+            record.phase, record.done, record.total = "done", 1, 1
         record.events = [event for event in record.events if event.name != "progress"]
         self._emit(record, "end", self._describe(record))
 

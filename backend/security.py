@@ -24,8 +24,10 @@ from backend.schemas import ErrorBody
 from backend.settings import Settings, is_loopback
 
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]"}
-#: Largest request body; the largest legitimate one is a batch of a hundred keys.
-MAX_BODY = 64 * 1024
+#: Largest request body: a selection or a workspace of many thousand nodes.
+MAX_BODY = 4 << 20
+#: Largest file of a graph that is read back.
+MAX_IMPORT = 64 << 20
 COOKIE = "tributary_token"
 
 _POLICY = "; ".join(
@@ -109,11 +111,12 @@ class SecurityMiddleware:
             )
         # A body sent in chunks does not say how long it is; nobody needs one here.
         length = headers.get("content-length", "0")
-        if "transfer-encoding" in headers or not length.isdigit() or int(length) > MAX_BODY:
+        limit = MAX_IMPORT if scope["path"].endswith("/graphs:import") else MAX_BODY
+        if "transfer-encoding" in headers or not length.isdigit() or int(length) > limit:
             return 413, ErrorBody(
                 code="too_large",
-                message=f"The request is larger than {MAX_BODY} bytes, or does not say how large it is",
-                hint="Ask for fewer keys at once, with a Content-Length.",
+                message=f"The request is larger than {limit:,} bytes, or does not say how large it is",
+                hint="Send less at once, with a Content-Length; a large graph can be computed with a max_edges.",
             )
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 import sys
@@ -16,6 +17,9 @@ import typer
 from backend.cli.options import RUNS, RunsFolder
 
 if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
     from backend.settings import Settings
 
 Host = Annotated[
@@ -89,8 +93,6 @@ def listen(host: str, port: int, *, tries: int = 1) -> socket.socket:
 
 def start(settings: Settings, listener: socket.socket, *, open_browser: bool, path: str = "/") -> None:
     """Serve until stopped; prints the address first, so that it is there when the server answers."""
-    import uvicorn
-
     from backend.app import create_app
 
     app = create_app(settings)
@@ -103,7 +105,22 @@ def start(settings: Settings, listener: socket.socket, *, open_browser: bool, pa
     typer.echo(f"Tributary serves {', '.join(app.state.library.names()) or 'no runs yet'} at {url}")
     typer.echo("Stop it with Ctrl-C.")
     sys.stdout.flush()
-    server = uvicorn.Server(
+    server = make_server(app)
+    if open_browser:
+        threading.Thread(target=_open_when_started, args=(server, url), daemon=True).start()
+    server.run(sockets=[listener])
+
+
+def make_server(app: FastAPI) -> uvicorn.Server:
+    """A server that stops computing before it waits for its connections, some of which watch jobs."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await asyncio.to_thread(app.state.workshop.close)
+            await super().shutdown(sockets)
+
+    return Server(
         uvicorn.Config(
             app,
             log_level="warning",
@@ -111,12 +128,9 @@ def start(settings: Settings, listener: socket.socket, *, open_browser: bool, pa
             server_header=False,
             lifespan="off",
             proxy_headers=False,
-            timeout_graceful_shutdown=3,
+            timeout_graceful_shutdown=1,
         )
     )
-    if open_browser:
-        threading.Thread(target=_open_when_started, args=(server, url), daemon=True).start()
-    server.run(sockets=[listener])
 
 
 def _reachable(host: str) -> str:

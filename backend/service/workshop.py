@@ -6,18 +6,31 @@ torch with the first computation.
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
+from collections.abc import Awaitable, Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from backend.errors import ServiceError
 from backend.jobs import JobQueue
-from backend.memory import total_bytes
+from backend.memory import PeakMemory, total_bytes
+from backend.service.columns import ColumnCache
 from backend.service.library import Library
 from backend.service.models import Models
+from backend.service.run import Run
 from backend.settings import Settings
+from compute.progress import Report
+from storage.errors import UnknownRecordError
 
 if TYPE_CHECKING:
+    from storage.graph_records import GraphRecord, PromptRecord
     from storage.graphs import GraphDatabase
+
+T = TypeVar("T")
+#: Seconds between two looks whether the asker of a quick task is still there.
+_LOOK = 0.5
 
 
 class Workshop:
@@ -27,6 +40,7 @@ class Workshop:
         self.library = library
         self.jobs = JobQueue()
         self.models = Models(settings.device)
+        self.columns = ColumnCache()
         self._settings = settings
         self._lock = threading.Lock()
         self._database: GraphDatabase | None = None
@@ -45,6 +59,64 @@ class Workshop:
     def memory_limit(self) -> int:
         """Bytes that one computation may take."""
         return self._settings.memory_limit or total_bytes() // 2
+
+    def prompt(self, run: Run, prompt_id: int) -> PromptRecord:
+        """A prompt of the run as it is now; raises a 404."""
+        record = self.database.prompt(prompt_id)
+        if (record.run, record.run_digest) != (run.name, run.digest):
+            raise UnknownRecordError(
+                f"there is no prompt {prompt_id} of the run {run.name} as it is now",
+                "the list of prompts has those that there are",
+            )
+        return record
+
+    def graph(self, graph_id: int) -> tuple[Run, GraphRecord]:
+        """A graph and its run. A graph of a run that was made again since is refused with a 409."""
+        record = self.database.graph(graph_id)
+        run = self.library.get(record.run)
+        if record.run_digest != run.digest:
+            raise ServiceError(
+                409,
+                "run_changed",
+                f"The run {run.name} was made again after graph {graph_id} was computed",
+                "Compute the graph again; the old one can only be deleted.",
+            )
+        return run, record
+
+    async def quick(self, work: Callable[[Report], T], gone: Callable[[], Awaitable[bool]]) -> tuple[T, int]:
+        """Wait for a small computation, and the bytes it took; it is stopped when the asker is ``gone``."""
+        found = await self.quick_within(None, work, gone)
+        assert found is not None
+        return found
+
+    async def quick_within(
+        self, seconds: float | None, work: Callable[[Report], T], gone: Callable[[], Awaitable[bool]]
+    ) -> tuple[T, int] | None:
+        """As :meth:`quick`; ``None`` where the answer is not there after so many ``seconds``."""
+
+        def measured(report: Report) -> tuple[T, int]:
+            import torch
+
+            # It may be done in the middle of a job, whose modes are none of its business.
+            with torch.inference_mode(False), torch.enable_grad(), PeakMemory() as peak:
+                result = work(report)
+            return result, peak.bytes
+
+        task = self.jobs.quick(measured)
+        waiting = asyncio.wrap_future(task.future)
+        started = time.monotonic()
+        try:
+            while True:
+                done, _ = await asyncio.wait([waiting], timeout=_LOOK)
+                if done:
+                    return waiting.result()
+                if seconds is not None and time.monotonic() - started >= seconds:
+                    return None
+                if await gone():
+                    raise ServiceError(503, "given_up", "Nobody waits for the answer any more", "Ask again.")
+        finally:
+            if not waiting.done():
+                task.abandon()
 
     def close(self) -> None:
         """Stop computing, end all streams, close the database."""

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 
 from backend.app import create_app
-from backend.cli.serve import listen
+from backend.cli.serve import listen, make_server
 from backend.settings import Settings
 from storage.run_directory import RunDirectory
 from tests.support.tiny_run import make_tiny_run
@@ -24,8 +23,8 @@ from tests.support.tiny_run import make_tiny_run
 def served(settings: Settings) -> Iterator[httpx.Client]:
     """Serve in a thread; yields a client of it."""
     listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(create_app(settings), log_level="error", lifespan="off")
-    server = uvicorn.Server(config)
+    app = create_app(settings)
+    server = make_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:

@@ -895,7 +895,10 @@ export interface components {
             /**
              * Coefficients
              * @default [
-             *       0.1
+             *       0.01,
+             *       0.03,
+             *       0.1,
+             *       0.3
              *     ]
              */
             coefficients: number[];
@@ -904,6 +907,17 @@ export interface components {
              * @default 300
              */
             steps: number;
+            /**
+             * Learning Rate
+             * @default 0.02
+             */
+            learning_rate: number;
+            /**
+             * P
+             * @description Exponent of the penalty on importance
+             * @default 1
+             */
+            p: number;
             /**
              * Masks
              * @default stochastic
