@@ -3,17 +3,14 @@
  * with `data-key` takes part; nobody else needs to know.
  */
 
-import { AnswerCache } from "../api/cache";
-import { getCards } from "../api/client";
 import { connection } from "../api/connection.svelte";
 import type { ComponentCard } from "../api/types";
 import { location } from "../location/location.svelte";
 import { runOf } from "../location/view";
-import { Batcher } from "./batcher";
+import { smallCards } from "./cards";
 import type { Box } from "./place";
 
-/** Entries a list in the small card. */
-export const SMALL_K = 3;
+export { SMALL_K } from "./cards";
 const REST_MS = 140;
 const LINGER_MS = 160;
 
@@ -30,20 +27,10 @@ interface Anchored {
   readonly box: Box;
 }
 
-interface Asked {
-  readonly run: string;
-  readonly metric: ComponentCard["metric"];
-  readonly raw: boolean;
-  readonly subrun: string | null;
-}
-
 class Hover {
   state: HoverState = $state.raw({ kind: "closed" });
-  #cards = new AnswerCache(300);
-  #batcher: { readonly name: string; readonly batcher: Batcher<ComponentCard> } | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #abort = new AbortController();
-  #epoch = 0;
 
   /** Show the card of an element's key after a moment of rest. */
   enter(anchor: Element, key: string, box: Box): void {
@@ -73,41 +60,19 @@ class Hover {
     const { view } = location;
     const run = runOf(view.page);
     if (run === null || !anchor.isConnected || connection.state.kind === "offline") return;
-    if (this.#epoch !== connection.epoch) {
-      this.#cards.clear();
-      this.#epoch = connection.epoch;
-    }
     this.#abort.abort();
     const abort = new AbortController();
     this.#abort = abort;
-    const asked: Asked = { run, metric: view.metric, raw: view.raw, subrun: view.subrun };
-    const settings = JSON.stringify(asked);
-    const name = `${settings} ${key}`;
-    const known = this.#cards.peek<ComponentCard>(name);
+    const asked = { run, metric: view.metric, raw: view.raw, subrun: view.subrun };
+    const known = smallCards.peek(asked, key);
     if (known !== undefined) {
       this.state = { kind: "ready", ...anchored, card: known };
       return;
     }
     this.state = { kind: "loading", ...anchored };
-    const card = await this.#batcherFor(settings, asked)
-      .ask(key, abort.signal)
-      .catch(() => null);
-    if (card !== null) this.#cards.put(name, card);
+    const card = await smallCards.ask(asked, key, abort.signal);
     if (abort.signal.aborted) return;
     this.state = card === null ? { kind: "none", ...anchored } : { kind: "ready", ...anchored, card };
-  }
-
-  #batcherFor(name: string, asked: Asked): Batcher<ComponentCard> {
-    if (this.#batcher?.name !== name) {
-      const { run, ...settings } = asked;
-      const batcher = new Batcher<ComponentCard>({
-        fetch: (keys) => getCards(run, keys, SMALL_K, settings),
-        gatherMs: 20,
-        maximum: 50,
-      });
-      this.#batcher = { name, batcher };
-    }
-    return this.#batcher.batcher;
   }
 }
 

@@ -66,7 +66,11 @@ describe("the address of a view", () => {
       look(graph, { cut: { kind: "top", n: 2500 }, scope: "pins", panel: "none", compare: 7 }),
       look(graph, { cut: { kind: "least", value: 0.0125 }, layers: ["0.attn.q", "embed"], tokens: [0, 17] }),
       look(graph, { cut: { kind: "least", value: 1.5e-7 }, viewport: { x: -12.5, y: 3, scale: 0.25 } }),
-      look(graph, { selection: ["0.attn.q:3:17", "target:5:0", "12-40"], panel: "intervene" }),
+      look(graph, {
+        selection: ["0.attn.q:3:17", "target:5:0", "12-40"],
+        edge: "embed:0:4>0.attn.q:3:17",
+        panel: "intervene",
+      }),
     ];
     for (const view of views) expect(reread(view)).toEqual(view);
     expect(reread({ ...prompts, text: "x".repeat(TEXT_LIMIT + 1) })).toEqual(prompts);

@@ -27,10 +27,11 @@
  * | as              | canvas or table                                 | canvas    |
  * | top / least     | edges shown: the strongest n, or |value| ≥ x    | strongest |
  * | find            | search for nodes                                | empty     |
- * | only            | all: every node; matches: those that are found; | all       |
- * |                 | pins: the pinned subgraph                       |           |
+ * | only            | all, or what matches, lies near the selection,  | all       |
+ * |                 | is pinned (groups: merged), differs             |           |
  * | layers, tokens  | nodes of these layers, at these positions       | all       |
  * | sel             | selected nodes: keys, or ranges of numbers      | none      |
+ * | edge            | the selected edge: source>target                | none      |
  * | at              | x, y and zoom of the viewport                   | fits      |
  * | panel           | the side panel's tab; none: closed              | node      |
  * | with            | the graph this one is compared with             | none      |
@@ -74,7 +75,8 @@ export interface Viewport {
   readonly scale: number;
 }
 
-export const SCOPES = ["all", "matches", "pins"] as const;
+/** `groups`: the pinned subgraph with each group as one node; `difference`: against the compared graph. */
+export const SCOPES = ["all", "matches", "near", "pins", "groups", "difference"] as const;
 export type Scope = (typeof SCOPES)[number];
 
 /** What the address of a graph holds beside the graph itself. */
@@ -88,6 +90,8 @@ export interface GraphView {
   readonly tokens: readonly number[];
   /** Node keys, or ranges of node numbers such as `12-40`. */
   readonly selection: readonly string[];
+  /** The selected edge as `source>target`. */
+  readonly edge: string | null;
   /** `null`: the whole graph in sight. */
   readonly viewport: Viewport | null;
   readonly panel: Panel;
@@ -127,6 +131,7 @@ export const GRAPH: GraphView = {
   layers: [],
   tokens: [],
   selection: [],
+  edge: null,
   viewport: null,
   panel: "node",
   compare: null,
@@ -213,6 +218,7 @@ function parseGraph(query: URLSearchParams): GraphView {
       .map(whole)
       .filter((position) => position !== null),
     selection: list(query.get("sel")),
+    edge: query.get("edge"),
     viewport: parseViewport(query.get("at")),
     panel: oneOf(PANELS, query.get("panel"), GRAPH.panel),
     compare: whole(query.get("with")),
@@ -244,9 +250,9 @@ export function parseView(path: string, search: string): View {
   };
 }
 
-/** Percent-encoding that leaves `:` and `,` alone: they are legal there, and keys stay readable. */
+/** Percent-encoding that leaves `:`, `,` and `>` alone: they do no harm there, and keys stay readable. */
 function encode(text: string): string {
-  return encodeURIComponent(text).replaceAll("%3A", ":").replaceAll("%2C", ",");
+  return encodeURIComponent(text).replaceAll("%3A", ":").replaceAll("%2C", ",").replaceAll("%3E", ">");
 }
 
 function printPage(page: Page): string {
@@ -298,6 +304,7 @@ export function printView(view: View): string {
     add("layers", graph.layers.join(","), "");
     add("tokens", graph.tokens.join(","), "");
     add("sel", graph.selection.join(","), "");
+    add("edge", graph.edge ?? "", "");
     if (graph.viewport !== null) {
       const { x, y, scale } = graph.viewport;
       add("at", [x, y].map((value) => value.toFixed(1)).join(",") + `,${scale.toFixed(4)}`, "");
