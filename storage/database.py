@@ -18,7 +18,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 
 from storage.errors import (
     DatabaseBusyError,
@@ -246,6 +246,14 @@ class Database:
             if named is None:
                 raise
             raise named from error
+        except (NoResultFound, MultipleResultsFound) as error:  # a table and its index disagree
+            raise DatabaseDamagedError(f"{self.path} is damaged ({error})", _RESTORE) from error
+        except UnicodeDecodeError as error:  # an error of SQLite that quotes a damaged text
+            raise DatabaseDamagedError(f"{self.path} is damaged ({error.object!r})", _RESTORE) from error
+        except MemoryError as error:
+            raise DatabaseError(
+                f"{self.path} needs more memory than there is", "it may be damaged: check it, or make room"
+            ) from error
         except OverflowError:
             raise UnknownRecordError("there is nothing with so large an id") from None
         except UnicodeEncodeError as error:
@@ -259,10 +267,10 @@ class Database:
             return self._busy()
         if primary in _DAMAGED:
             return DatabaseDamagedError(f"{self.path} is damaged or no database ({error})", _RESTORE)
-        # Without a code: a text that is not UTF-8. "No such table": of a schema that was altered.
-        if primary is None or str(error).startswith("no such"):
+        # No code: a text that is not UTF-8. The others: tables or rows that contradict what was written.
+        if primary in (None, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT):
             return DatabaseDamagedError(f"{self.path} is damaged ({error})", _RESTORE)
-        if primary in (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISUSE):
+        if primary == sqlite3.SQLITE_MISUSE:
             return None
         return DatabaseError(
             f"{self.path} cannot be used: {error}", "check that there is space and permission to write"
