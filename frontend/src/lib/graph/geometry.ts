@@ -1,6 +1,13 @@
-/** Viewports, and the curves that edges are drawn as. Pure numbers. */
+/** Where one looks, and the curves that edges are drawn as. Pure numbers. */
 
 import type { Viewport } from "./types";
+
+/** What is in sight: the point of the drawing in the middle of the window, and pixels per unit. */
+export interface View {
+  readonly x: number;
+  readonly y: number;
+  readonly scale: number;
+}
 
 export interface Size {
   readonly width: number;
@@ -18,7 +25,7 @@ const FIT_MARGIN = 4;
 const LARGEST_FIT = 4;
 export const LARGEST_SCALE = 16;
 
-export function fit(drawing: Size, window: Size): Viewport {
+export function fit(drawing: Size, window: Size): View {
   const scale = Math.min(
     (window.width - 2 * FIT_MARGIN) / Math.max(1, drawing.width),
     (window.height - 2 * FIT_MARGIN) / Math.max(1, drawing.height),
@@ -27,8 +34,25 @@ export function fit(drawing: Size, window: Size): Viewport {
   return { x: drawing.width / 2, y: drawing.height / 2, scale: Math.max(scale, 0.01) };
 }
 
+/** As an address holds it: shares of the drawing, so that it means the same in every window and layout. */
+export function toViewport(view: View, drawing: Size, window: Size): Viewport {
+  return {
+    x: view.x / Math.max(1, drawing.width),
+    y: view.y / Math.max(1, drawing.height),
+    scale: view.scale / fit(drawing, window).scale,
+  };
+}
+
+export function toView(viewport: Viewport, drawing: Size, window: Size): View {
+  return {
+    x: viewport.x * drawing.width,
+    y: viewport.y * drawing.height,
+    scale: viewport.scale * fit(drawing, window).scale,
+  };
+}
+
 /** Keep some of the drawing in the window, and the scale within its limits. */
-export function hold(viewport: Viewport, drawing: Size, window: Size): Viewport {
+export function hold(viewport: View, drawing: Size, window: Size): View {
   const smallest = fit(drawing, window).scale / 2;
   const scale = Math.min(Math.max(viewport.scale, smallest), Math.max(LARGEST_SCALE, smallest));
   return {
@@ -38,28 +62,28 @@ export function hold(viewport: Viewport, drawing: Size, window: Size): Viewport 
   };
 }
 
-export function toScreenX(viewport: Viewport, window: Size, x: number): number {
+export function toScreenX(viewport: View, window: Size, x: number): number {
   return (x - viewport.x) * viewport.scale + window.width / 2;
 }
 
-export function toScreenY(viewport: Viewport, window: Size, y: number): number {
+export function toScreenY(viewport: View, window: Size, y: number): number {
   return (y - viewport.y) * viewport.scale + window.height / 2;
 }
 
-export function toDrawingX(viewport: Viewport, window: Size, x: number): number {
+export function toDrawingX(viewport: View, window: Size, x: number): number {
   return (x - window.width / 2) / viewport.scale + viewport.x;
 }
 
-export function toDrawingY(viewport: Viewport, window: Size, y: number): number {
+export function toDrawingY(viewport: View, window: Size, y: number): number {
   return (y - window.height / 2) / viewport.scale + viewport.y;
 }
 
-export function panned(viewport: Viewport, dx: number, dy: number): Viewport {
+export function panned(viewport: View, dx: number, dy: number): View {
   return { ...viewport, x: viewport.x - dx / viewport.scale, y: viewport.y - dy / viewport.scale };
 }
 
 /** Zoom by a factor while the point under (x, y) of the window stays where it is. */
-export function zoomed(viewport: Viewport, window: Size, factor: number, x: number, y: number): Viewport {
+export function zoomed(viewport: View, window: Size, factor: number, x: number, y: number): View {
   const scale = viewport.scale * factor;
   const [dx, dy] = [x - window.width / 2, y - window.height / 2];
   return {
@@ -70,7 +94,7 @@ export function zoomed(viewport: Viewport, window: Size, factor: number, x: numb
 }
 
 /** The part of the drawing that a window with a margin around it (in pixels) shows. */
-export function inSight(viewport: Viewport, window: Size, margin = 0): Rect {
+export function inSight(viewport: View, window: Size, margin = 0): Rect {
   return {
     left: toDrawingX(viewport, window, -margin),
     top: toDrawingY(viewport, window, -margin),
@@ -80,7 +104,7 @@ export function inSight(viewport: Viewport, window: Size, margin = 0): Rect {
 }
 
 /** Pan so that a point of the drawing comes at least `margin` pixels inside the window. */
-export function reveal(viewport: Viewport, window: Size, x: number, y: number, margin: number): Viewport {
+export function reveal(viewport: View, window: Size, x: number, y: number, margin: number): View {
   const [sx, sy] = [toScreenX(viewport, window, x), toScreenY(viewport, window, y)];
   const into = (value: number, size: number): number => {
     const edge = Math.min(margin, size / 2);

@@ -5,8 +5,7 @@
  *
  * No engine is needed: a column is as wide and a row as high as its fullest cell asks for. The number of
  * slots in a line is the one with which the whole drawing fits a window best, and what then is missing to the
- * window's proportions is given to the spaces. The proportions are fixed, so that a viewport in an address
- * means the same everywhere.
+ * window's proportions is given to the spaces.
  */
 
 import { parseSite, siteColumns } from "../address";
@@ -15,7 +14,8 @@ import { strengths } from "./strength";
 
 /** Distance between neighbouring nodes of a cell. */
 export const PITCH = 8;
-const PROPORTION = 1.9;
+/** Width to height of the drawing; a window gets the nearest, so that resizing seldom moves anything. */
+const PROPORTIONS = [0.8, 1.1, 1.4, 1.7, 2.1] as const;
 const CELL_PADDING = { x: 8, y: 6 } as const;
 /** Space between blocks. */
 const BLOCK_GAP = 6;
@@ -48,6 +48,12 @@ export interface Band {
   readonly bottom: number;
 }
 
+export function proportionFor(window: { readonly width: number; readonly height: number }): number {
+  const exact = window.width / Math.max(1, window.height);
+  const off = (one: number): number => Math.abs(Math.log(one / exact));
+  return PROPORTIONS.reduce((best, one) => (off(one) < off(best) ? one : best));
+}
+
 export type CellOrder = "strength" | "key";
 
 export interface Layout {
@@ -70,6 +76,8 @@ export interface Layout {
 }
 
 export interface LayoutOptions {
+  /** Width to height that the drawing should have. */
+  readonly proportion: number;
   readonly order: CellOrder;
   /** Lay out only nodes with a 1 here, and only the rows and columns they need. */
   readonly include: Uint8Array | null;
@@ -151,13 +159,14 @@ function extent(
   lines: readonly number[],
   slots: readonly number[],
   gaps: number,
+  proportion: number,
 ): { widths: number[]; heights: number[] } {
   const widths = slots.map((count) => count * PITCH + 2 * CELL_PADDING.x);
   const heights = lines.map((count) => count * PITCH + 2 * CELL_PADDING.y);
   const [width, height] = [total(widths), total(heights) + gaps];
-  return width < height * PROPORTION
-    ? { widths: stretch(widths, height * PROPORTION, WIDEST_COLUMN), heights }
-    : { widths, heights: stretch(heights, width / PROPORTION - gaps, HIGHEST_ROW) };
+  return width < height * proportion
+    ? { widths: stretch(widths, height * proportion, WIDEST_COLUMN), heights }
+    : { widths, heights: stretch(heights, width / proportion - gaps, HIGHEST_ROW) };
 }
 
 export function layOut(data: GraphData, options: LayoutOptions): Layout {
@@ -190,9 +199,9 @@ export function layOut(data: GraphData, options: LayoutOptions): Layout {
   let best = { widths: [] as number[], heights: [] as number[], reach: 0 };
   for (let slots = 1; slots <= MOST_SLOTS; slots++) {
     const size = sizes(counts, positions.length, slots);
-    const lengths = extent(size.lines, size.slots, total(gapAbove));
+    const lengths = extent(size.lines, size.slots, total(gapAbove), options.proportion);
     const reach =
-      1 / Math.max(total(lengths.widths), (total(lengths.heights) + total(gapAbove)) * PROPORTION);
+      1 / Math.max(total(lengths.widths), (total(lengths.heights) + total(gapAbove)) * options.proportion);
     // Of equally good ones the later: wide flat cells leave the height to the edges.
     if (reach >= best.reach * 0.999) best = { ...lengths, reach: Math.max(reach, best.reach) };
   }

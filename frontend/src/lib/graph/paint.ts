@@ -3,8 +3,10 @@
 import { visible } from "../format/tokens";
 import { BIAS, DELTA } from "./data";
 import {
+  type Curve,
   type Rect,
   type Size,
+  type View,
   curveInto,
   inSight,
   mayTouch,
@@ -16,7 +18,6 @@ import { CHARACTER, type Pen, type Shape } from "./pen";
 import type { Scene } from "./scene";
 import { edgesAt } from "./strength";
 import { CLASSES, DASH, alphaOf, classOf, markRadius, widthOf } from "./style";
-import type { Viewport } from "./types";
 
 /** Room for the row names on the left and the tokens on top, in pixels. */
 export const GUTTER = 92;
@@ -27,7 +28,7 @@ const LEGIBLE = 13;
 
 /** Where one looks: `window` is the part of the screen that the drawing has, without heads. */
 export interface Look {
-  readonly viewport: Viewport;
+  readonly view: View;
   readonly window: Size;
   /** Scale at which the whole drawing fits, for widths that grow with the zoom. */
   readonly fitScale: number;
@@ -48,58 +49,52 @@ function cut(text: string, characters: number): string {
 /** Bands, hairlines and heads; the origin is the corner of the heads. */
 export function paintFrame(pen: Pen, scene: Scene, look: Look, cross: Cross | null): void {
   const { layout, palette } = scene;
-  const { viewport, window } = look;
-  const left = (x: number): number => GUTTER + toScreenX(viewport, window, x);
-  const top = (y: number): number => HEAD + toScreenY(viewport, window, y);
+  const { view, window } = look;
+  const left = (x: number): number => GUTTER + toScreenX(view, window, x);
+  const top = (y: number): number => HEAD + toScreenY(view, window, y);
   const [right, bottom] = [GUTTER + window.width, HEAD + window.height];
   const [x0, x1] = [Math.max(GUTTER, left(0)), Math.min(right, left(layout.width))];
-  const [y0, y1] = [Math.max(HEAD, top(0)), Math.min(bottom, top(layout.height))];
+  const y1 = Math.min(bottom, top(layout.height));
 
   pen.rect(0, 0, right, bottom, palette.paper);
   pen.clip(0, HEAD, right, window.height);
-  layout.bands.forEach((band, n) => {
-    if (band.block === null ? n % 2 === 1 : band.block % 2 === 1) return;
-    if (band.block === null) return;
-    pen.rect(
-      x0,
-      top(band.top),
-      Math.max(0, x1 - x0),
-      (band.bottom - band.top) * viewport.scale,
-      palette.wash,
-    );
-  });
+  for (const band of layout.bands)
+    if (band.block !== null && band.block % 2 === 0)
+      pen.rect(x0, top(band.top), Math.max(0, x1 - x0), (band.bottom - band.top) * view.scale, palette.wash);
   const row = layout.rows[cross === null ? -1 : (layout.rowOf[cross.site] ?? -1)];
   if (row !== undefined)
-    pen.rect(0, top(row.top), Math.max(0, x1), row.height * viewport.scale, palette.accentWash);
-  for (const one of layout.rows)
-    if (one.height * viewport.scale >= 7 && top(one.top) > HEAD && top(one.top) < bottom)
+    pen.rect(0, top(row.top), Math.max(0, x1), row.height * view.scale, palette.accentWash);
+  layout.rows.forEach((one, n) => {
+    if (n === 0 || layout.rows[n - 1]?.block !== one.block || one.height * view.scale < 7) return;
+    if (top(one.top) > HEAD && top(one.top) < bottom)
       pen.line(x0, top(one.top), x1, top(one.top), palette.hairline);
-  for (const band of layout.bands)
-    for (const edge of [band.top, band.bottom])
-      if (top(edge) < bottom) pen.line(GUTTER - 28, top(edge), x1, top(edge), palette.rule);
+  });
+  layout.bands.forEach((band, n) => {
+    const below = layout.bands[n + 1]?.top ?? band.bottom;
+    const y = top((band.bottom + below) / 2);
+    if (y < bottom) pen.line(8, y, x1, y, palette.rule);
+  });
   paintRowNames(pen, scene, look, cross);
   pen.unclip();
 
   pen.clip(GUTTER, 0, window.width, bottom);
   const column = layout.columns[cross === null ? -1 : (layout.columnOf[cross.position] ?? -1)];
-  if (column !== undefined)
-    pen.rect(left(column.left), 0, column.width * viewport.scale, y1, palette.accentWash);
+  if (column !== undefined) pen.rect(left(column.left), 0, column.width * view.scale, y1, palette.accentWash);
   for (const one of layout.columns) pen.line(left(one.left), HEAD - 8, left(one.left), y1, palette.hairline);
   pen.line(left(layout.width), HEAD - 8, left(layout.width), y1, palette.hairline);
   paintColumnHeads(pen, scene, look, cross);
   pen.unclip();
   pen.line(GUTTER, HEAD, right, HEAD, palette.rule);
-  void y0;
 }
 
 function paintRowNames(pen: Pen, scene: Scene, look: Look, cross: Cross | null): void {
   const { layout, palette } = scene;
-  const { viewport, window } = look;
-  const top = (y: number): number => HEAD + toScreenY(viewport, window, y);
+  const { view, window } = look;
+  const top = (y: number): number => HEAD + toScreenY(view, window, y);
   const marked = cross === null ? -1 : (layout.rowOf[cross.site] ?? -1);
   layout.rows.forEach((row, n) => {
     const middle = top(row.top + row.height / 2) + 4;
-    const legible = row.height * viewport.scale >= LEGIBLE;
+    const legible = row.height * view.scale >= LEGIBLE;
     if ((!legible && n !== marked) || middle < HEAD - 8 || middle > HEAD + window.height + 16) return;
     const colour = n === marked ? palette.ink : palette.inkSoft;
     pen.text(GUTTER - 8, middle, row.name, { colour, align: "right", bold: n === marked });
@@ -122,8 +117,8 @@ function paintRowNames(pen: Pen, scene: Scene, look: Look, cross: Cross | null):
 
 function paintColumnHeads(pen: Pen, scene: Scene, look: Look, cross: Cross | null): void {
   const { layout, palette, data } = scene;
-  const { viewport, window } = look;
-  const widths = layout.columns.map((column) => column.width * viewport.scale);
+  const { view, window } = look;
+  const widths = layout.columns.map((column) => column.width * view.scale);
   const texts = layout.columns.map((column) => visible(data.tokens[column.position]?.text ?? ""));
   // Words stand upright as soon as more than a few would be cut.
   const cramped = texts.filter((text, n) => [...text].length * CHARACTER > (widths[n] ?? 0) - 6).length;
@@ -131,7 +126,7 @@ function paintColumnHeads(pen: Pen, scene: Scene, look: Look, cross: Cross | nul
   const marked = cross === null ? -1 : (layout.columnOf[cross.position] ?? -1);
   let free = -Infinity;
   layout.columns.forEach((column, n) => {
-    const x = GUTTER + toScreenX(viewport, window, column.left);
+    const x = GUTTER + toScreenX(view, window, column.left);
     const width = widths[n] ?? 0;
     if (x + width < GUTTER || x > GUTTER + window.width) return;
     const colour = n === marked ? palette.ink : palette.inkSoft;
@@ -197,7 +192,7 @@ export function paintEdges(
     while (end < to && end - start < TOGETHER && classOf(rank[edges[end] ?? 0] ?? 0) === group) end++;
     const edgeClass = CLASSES[group];
     if (edgeClass === undefined) return;
-    const width = widthOf(edgeClass, look.viewport.scale, look.fitScale);
+    const width = widthOf(edgeClass, look.view.scale, look.fitScale);
     const alpha = style.crowd === null ? 0.95 : alphaOf(edgeClass, style.crowd);
     for (const positive of [true, false]) {
       const dash =
@@ -217,9 +212,10 @@ export function paintEdges(
   }
 }
 
-function edgeCurve(scene: Scene, look: Look, edge: number): typeof scratch {
+/** An edge in pixels of the window; the same object each time. */
+export function edgeCurve(scene: Scene, look: Look, edge: number): Curve {
   const { data, layout, strength } = scene;
-  const { viewport, window } = look;
+  const { view, window } = look;
   const [source, target] = [data.source[edge] ?? 0, data.target[edge] ?? 0];
   const curve = curveInto(
     scratch,
@@ -229,14 +225,14 @@ function edgeCurve(scene: Scene, look: Look, edge: number): typeof scratch {
     layout.y[target] ?? NaN,
     (strength.value[edge] ?? 0) >= 0,
   );
-  curve.x0 = toScreenX(viewport, window, curve.x0);
-  curve.x1 = toScreenX(viewport, window, curve.x1);
-  curve.x2 = toScreenX(viewport, window, curve.x2);
-  curve.x3 = toScreenX(viewport, window, curve.x3);
-  curve.y0 = toScreenY(viewport, window, curve.y0);
-  curve.y1 = toScreenY(viewport, window, curve.y1);
-  curve.y2 = toScreenY(viewport, window, curve.y2);
-  curve.y3 = toScreenY(viewport, window, curve.y3);
+  curve.x0 = toScreenX(view, window, curve.x0);
+  curve.x1 = toScreenX(view, window, curve.x1);
+  curve.x2 = toScreenX(view, window, curve.x2);
+  curve.x3 = toScreenX(view, window, curve.x3);
+  curve.y0 = toScreenY(view, window, curve.y0);
+  curve.y1 = toScreenY(view, window, curve.y1);
+  curve.y2 = toScreenY(view, window, curve.y2);
+  curve.y3 = toScreenY(view, window, curve.y3);
   return curve;
 }
 
@@ -252,13 +248,19 @@ export function shapeOf(scene: Scene, node: number): Shape {
 const HOLLOW: ReadonlySet<Shape> = new Set(["ring", "triangle"]);
 
 /** The shown nodes in sight. Search lets what it did not find step back. */
-export function paintNodes(pen: Pen, scene: Scene, look: Look, margin = 0): void {
+export function paintNodes(
+  pen: Pen,
+  scene: Scene,
+  look: Look,
+  margin = 0,
+  nodes: Iterable<number> = scene.layout.cellNodes,
+): void {
   const { layout, shown, matches, palette, places, pinned, selection } = scene;
-  const { viewport, window } = look;
-  const sight = inSight(viewport, window, margin + 10);
+  const { view, window } = look;
+  const sight = inSight(view, window, margin + 10);
   const groups = new Map<string, { shape: Shape; quiet: boolean; nodes: number[] }>();
   const special: number[] = [];
-  for (let node = 0; node < scene.data.nodes; node++) {
+  for (const node of nodes) {
     const chosen = selection.has(node) || pinned.has(node);
     if (shown.nodes[node] !== 1 && !chosen) continue;
     const [x, y] = [layout.x[node] ?? NaN, layout.y[node] ?? NaN];
@@ -271,9 +273,9 @@ export function paintNodes(pen: Pen, scene: Scene, look: Look, margin = 0): void
     groups.set(name, group);
     group.nodes.push(node);
   }
-  const radius = (node: number): number => markRadius(places[node] ?? 1, viewport.scale);
-  const sx = (node: number): number => toScreenX(viewport, window, layout.x[node] ?? NaN);
-  const sy = (node: number): number => toScreenY(viewport, window, layout.y[node] ?? NaN);
+  const radius = (node: number): number => markRadius(places[node] ?? 1, view.scale);
+  const sx = (node: number): number => toScreenX(view, window, layout.x[node] ?? NaN);
+  const sy = (node: number): number => toScreenY(view, window, layout.y[node] ?? NaN);
   for (const { shape, quiet, nodes } of [...groups.values()].sort(
     (a, b) => Number(b.quiet) - Number(a.quiet),
   )) {
@@ -282,10 +284,9 @@ export function paintNodes(pen: Pen, scene: Scene, look: Look, margin = 0): void
     // A rim of paper keeps a mark apart from the edges that end in it.
     for (let n = 0; n < nodes.length; n += 400) {
       const some = nodes.slice(n, n + 400);
-      if (viewport.scale > 0.5) {
+      if (view.scale > 0.5) {
         pen.begin({ fill: palette.paper });
-        for (const node of some)
-          pen.shape(shape, sx(node), sy(node), radius(node) + Math.min(1, viewport.scale));
+        for (const node of some) pen.shape(shape, sx(node), sy(node), radius(node) + Math.min(1, view.scale));
         pen.end();
       }
       pen.begin(hollow ? { stroke: colour, width: 1, fill: palette.paper } : { fill: colour });
@@ -299,13 +300,12 @@ export function paintNodes(pen: Pen, scene: Scene, look: Look, margin = 0): void
 /** Selected: filled with the accent. Pinned: a ring with a dot above. Found: a thin ring. */
 function paintChosen(pen: Pen, scene: Scene, look: Look, node: number): void {
   const { layout, matches, palette, pinned, places, selection } = scene;
-  const { viewport, window } = look;
+  const { view, window } = look;
   const [x, y] = [
-    toScreenX(viewport, window, layout.x[node] ?? NaN),
-    toScreenY(viewport, window, layout.y[node] ?? NaN),
+    toScreenX(view, window, layout.x[node] ?? NaN),
+    toScreenY(view, window, layout.y[node] ?? NaN),
   ];
-  const radius = Math.max(2, markRadius(scene.places[node] ?? 1, viewport.scale));
-  void places;
+  const radius = Math.max(2, markRadius(places[node] ?? 1, view.scale));
   if (selection.has(node)) {
     pen.begin({ fill: palette.accent, stroke: palette.paper, width: 1 });
     pen.shape(shapeOf(scene, node), x, y, radius + 1);
@@ -344,10 +344,10 @@ export function edgesAround(scene: Scene, nodes: Iterable<number>, limit: number
 /** The ring around what is pointed at or has the keyboard's focus. */
 export function paintPointed(pen: Pen, scene: Scene, look: Look, node: number, focused: boolean): void {
   const { layout, palette, places } = scene;
-  const { viewport, window } = look;
-  const x = toScreenX(viewport, window, layout.x[node] ?? NaN);
-  const y = toScreenY(viewport, window, layout.y[node] ?? NaN);
-  const radius = Math.max(2.5, markRadius(places[node] ?? 1, viewport.scale));
+  const { view, window } = look;
+  const x = toScreenX(view, window, layout.x[node] ?? NaN);
+  const y = toScreenY(view, window, layout.y[node] ?? NaN);
+  const radius = Math.max(2.5, markRadius(places[node] ?? 1, view.scale));
   pen.begin({ fill: palette.ink, stroke: palette.paper, width: 1.5 });
   pen.shape(shapeOf(scene, node), x, y, radius + 1);
   pen.end();

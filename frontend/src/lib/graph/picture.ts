@@ -30,10 +30,10 @@ function extentOf(look: Look): Extent {
 
 function offset(look: Look, x: number, y: number): Look {
   // Edges and nodes are painted from the corner of the window: moved by shifting what is looked at.
-  const { viewport } = look;
+  const { view } = look;
   return {
     ...look,
-    viewport: { ...viewport, x: viewport.x - x / viewport.scale, y: viewport.y - y / viewport.scale },
+    view: { ...view, x: view.x - x / view.scale, y: view.y - y / view.scale },
   };
 }
 
@@ -44,7 +44,7 @@ function paintScene(
   look: Look,
 ): { readonly drawn: number; readonly inSight: number } {
   paintFrame(pen, scene, look, null);
-  const all = edgesInSight(scene, inSight(look.viewport, look.window));
+  const all = edgesInSight(scene, inSight(look.view, look.window));
   const edges = all.subarray(0, MOST_EDGES);
   const inner = offset(look, GUTTER, HEAD);
   const chosen = scene.selection.size > 0;

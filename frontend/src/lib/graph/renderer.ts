@@ -7,12 +7,24 @@
  * be read (`willReadFrequently`), so that painting happens where it is measured, on every machine alike.
  */
 
-import { type Size, fit, hold, inSight, toDrawingX, toDrawingY, toScreenX, toScreenY } from "./geometry";
+import { DensityField } from "./density";
+import {
+  type Size,
+  type View,
+  fit,
+  hold,
+  inSight,
+  toDrawingX,
+  toDrawingY,
+  toScreenX,
+  toScreenY,
+} from "./geometry";
 import {
   type Cross,
   GUTTER,
   HEAD,
   type Look,
+  edgeCurve,
   edgesAround,
   edgesInSight,
   paintEdges,
@@ -20,14 +32,17 @@ import {
   paintNodes,
   paintPointed,
 } from "./paint";
+import { channels } from "./palette";
 import { CanvasPen } from "./pen";
 import { EdgePicker, NodePicker } from "./picking";
 import type { Scene } from "./scene";
-import { CLASSES, markRadius } from "./style";
-import type { Hit, Viewport } from "./types";
+import { CLASSES, MASS_FROM, alphaOf, classOf, markRadius } from "./style";
+import type { Hit } from "./types";
 
 /** Painted around the window, so that a short pan brings no blank strip. */
 const MARGIN = 160;
+/** Window in which alphas are as style.ts says, in square pixels. */
+export const COMFORTABLE_AREA = 1300 * 760;
 const SLICE_MS = 7;
 const REST_MS = 90;
 /** Edges painted around what is pointed at; the strongest, where there are more. */
@@ -38,6 +53,8 @@ const NEAR_EDGE = 4;
 
 export interface Canvases {
   readonly frame: HTMLCanvasElement;
+  /** The weak edges, and two for the strong ones: the one on screen and the one being painted. */
+  readonly mass: HTMLCanvasElement;
   readonly edges: readonly [HTMLCanvasElement, HTMLCanvasElement];
   readonly focus: HTMLCanvasElement;
   readonly nodes: HTMLCanvasElement;
@@ -49,7 +66,8 @@ class Layer {
   readonly canvas: HTMLCanvasElement;
   readonly context: CanvasRenderingContext2D;
   readonly pen: CanvasPen;
-  painted: Viewport | null = null;
+  painted: View | null = null;
+  scene: Scene | null = null;
 
   constructor(canvas: HTMLCanvasElement, read: boolean) {
     const context = canvas.getContext("2d", { willReadFrequently: read });
@@ -70,36 +88,41 @@ class Layer {
   }
 
   /** Clear, and put the origin at `offset` pixels from the corner. */
-  begin(ratio: number, offset: number, viewport: Viewport): void {
+  begin(ratio: number, offset: number, view: View): void {
     this.context.setTransform(1, 0, 0, 1, 0, 0);
     this.context.globalCompositeOperation = "source-over";
     this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     this.context.setTransform(ratio, 0, 0, ratio, offset * ratio, offset * ratio);
-    this.painted = viewport;
+    this.painted = view;
     this.canvas.style.transform = "";
   }
 }
 
+/** Something to paint a little of each frame. */
 interface Work {
-  readonly layer: Layer;
-  readonly look: Look;
-  readonly edges: Uint32Array;
-  readonly dashes: boolean;
-  readonly crowd: number | null;
-  readonly done: () => void;
-  next: number;
+  readonly name: "strong" | "mass" | "focus";
+  /** Go on until `deadline`; whether all is done. */
+  readonly go: (deadline: number) => boolean;
 }
 
 /** Time that painting took, for the benchmark: script of one frame, in milliseconds. */
 export type Timing = (kind: "move" | "point" | "paint" | "rest", milliseconds: number) => void;
 
 export class GraphRenderer {
-  readonly #layers: { frame: Layer; edges: [Layer, Layer]; focus: Layer; nodes: Layer; overlay: Layer };
+  readonly #layers: {
+    frame: Layer;
+    mass: Layer;
+    edges: [Layer, Layer];
+    focus: Layer;
+    nodes: Layer;
+    overlay: Layer;
+  };
+  #field: DensityField | null = null;
   #scene: Scene;
   #size: Size = { width: 0, height: 0 };
   #ratio = 1;
   /** `null`: everything. */
-  #viewport: Viewport | null = null;
+  #view: View | null = null;
   #pointed: Hit | null = null;
   #focused: number | null = null;
   #nodePicker: NodePicker;
@@ -111,13 +134,14 @@ export class GraphRenderer {
   #stale = { moved: true, overlay: true, picture: true, focus: true };
   #restDue = false;
   onTiming: Timing | null = null;
-  /** The picture is complete: every edge in sight is painted. */
-  onComplete: (() => void) | null = null;
+  /** The strongest edges of a new picture are painted, or all in sight are. */
+  onStage: ((stage: "first" | "complete") => void) | null = null;
 
   constructor(canvases: Canvases, scene: Scene) {
     const [first, second] = canvases.edges;
     this.#layers = {
       frame: new Layer(canvases.frame, false),
+      mass: new Layer(canvases.mass, true),
       edges: [new Layer(first, true), new Layer(second, true)],
       focus: new Layer(canvases.focus, true),
       nodes: new Layer(canvases.nodes, false),
@@ -134,12 +158,12 @@ export class GraphRenderer {
     };
   }
 
-  get fitted(): Viewport {
+  get fitted(): View {
     return fit(this.#scene.layout, this.window);
   }
 
-  get viewport(): Viewport {
-    return this.#viewport ?? this.fitted;
+  get view(): View {
+    return this.#view ?? this.fitted;
   }
 
   get scene(): Scene {
@@ -154,11 +178,7 @@ export class GraphRenderer {
     const before = this.#scene;
     this.#scene = scene;
     if (before.layout !== scene.layout) this.#nodePicker = new NodePicker(scene.layout);
-    const edges =
-      before.layout !== scene.layout ||
-      before.shown !== scene.shown ||
-      before.strength !== scene.strength ||
-      before.palette !== scene.palette;
+    const edges = edgesDiffer(before, scene);
     if (edges) {
       this.#edgePicker = null;
       this.#stale.picture = true;
@@ -172,8 +192,10 @@ export class GraphRenderer {
   resize(size: Size, ratio: number): void {
     this.#size = size;
     this.#ratio = Math.min(2, Math.max(1, ratio));
-    const { frame, edges, focus, nodes, overlay } = this.#layers;
+    const { frame, mass, edges, focus, nodes, overlay } = this.#layers;
     const { width, height } = this.window;
+    // The mass is soft: one pixel of the page is fine enough for it on every screen.
+    mass.resize(width + 2 * MARGIN, height + 2 * MARGIN, 1);
     frame.resize(size.width, size.height, this.#ratio);
     for (const layer of [...edges, focus]) layer.resize(width + 2 * MARGIN, height + 2 * MARGIN, this.#ratio);
     for (const layer of [nodes, overlay]) layer.resize(width, height, this.#ratio);
@@ -181,12 +203,18 @@ export class GraphRenderer {
     this.#request();
   }
 
-  look(viewport: Viewport | null): void {
-    this.#viewport = viewport === null ? null : hold(viewport, this.#scene.layout, this.window);
+  look(view: View | null): void {
+    const wanted = view === null ? null : hold(view, this.#scene.layout, this.window);
+    const unmoved =
+      wanted === null || this.#view === null
+        ? wanted === this.#view
+        : wanted.x === this.#view.x && wanted.y === this.#view.y && wanted.scale === this.#view.scale;
+    if (unmoved) return;
+    this.#view = wanted;
     this.#stale.moved = true;
     this.#stale.overlay = true;
     this.#restDue = true;
-    // What is being painted is for another viewport.
+    // What is being painted is for another view.
     this.#work = [];
     clearTimeout(this.#restTimer);
     this.#restTimer = setTimeout(() => {
@@ -214,28 +242,28 @@ export class GraphRenderer {
   pick(x: number, y: number): Hit | null {
     const [px, py] = [x - GUTTER, y - HEAD];
     if (px < 0 || py < 0) return null;
-    const { viewport, window } = this;
-    const [dx, dy] = [toDrawingX(viewport, window, px), toDrawingY(viewport, window, py)];
+    const { view, window } = this;
+    const [dx, dy] = [toDrawingX(view, window, px), toDrawingY(view, window, py)];
     const { selection, pinned, shown } = this.#scene;
     const node = this.#nodePicker.nearest(
       dx,
       dy,
-      NEAR_NODE / viewport.scale,
+      NEAR_NODE / view.scale,
       (one) => shown.nodes[one] === 1 || selection.has(one) || pinned.has(one),
     );
     if (node !== null) return { kind: "node", node };
-    const edge = this.#edgePicker?.nearest(dx, dy, NEAR_EDGE / viewport.scale) ?? null;
+    const edge = this.#edgePicker?.nearest(dx, dy, NEAR_EDGE / view.scale) ?? null;
     return edge === null ? null : { kind: "edge", edge };
   }
 
   /** Centre of a node and half its mark's size, in pixels of the element. */
   placeOf(node: number): { x: number; y: number; radius: number } {
-    const { viewport, window } = this;
+    const { view, window } = this;
     const { layout, places } = this.#scene;
     return {
-      x: GUTTER + toScreenX(viewport, window, layout.x[node] ?? 0),
-      y: HEAD + toScreenY(viewport, window, layout.y[node] ?? 0),
-      radius: markRadius(places[node] ?? 1, viewport.scale),
+      x: GUTTER + toScreenX(view, window, layout.x[node] ?? 0),
+      y: HEAD + toScreenY(view, window, layout.y[node] ?? 0),
+      radius: markRadius(places[node] ?? 1, view.scale),
     };
   }
 
@@ -251,7 +279,7 @@ export class GraphRenderer {
   }
 
   get #look(): Look {
-    return { viewport: this.viewport, window: this.window, fitScale: this.fitted.scale };
+    return { view: this.view, window: this.window, fitScale: this.fitted.scale };
   }
 
   #draw(): void {
@@ -273,13 +301,14 @@ export class GraphRenderer {
     this.#stale.moved = false;
     this.#stale.overlay = false;
     this.#paintSome(begun);
+    if (kind === "rest") this.onStage?.("first");
     this.onTiming?.(kind, performance.now() - begun);
     if (this.#work.length > 0) this.#request();
   }
 
   #drawFrame(): void {
     const { frame } = this.#layers;
-    frame.begin(this.#ratio, 0, this.viewport);
+    frame.begin(this.#ratio, 0, this.view);
     paintFrame(frame.pen, this.#scene, this.#look, this.#cross());
   }
 
@@ -292,30 +321,29 @@ export class GraphRenderer {
 
   /** Move the bitmaps of the edges to where they now belong, and paint the nodes, which are few. */
   #drawMoved(): void {
-    const { viewport, window } = this;
-    const { edges, focus, nodes } = this.#layers;
-    for (const layer of [...edges, focus]) {
-      const { painted, canvas } = layer;
-      if (painted === null) continue;
-      const scale = viewport.scale / painted.scale;
-      const [cx, cy] = [window.width / 2 + MARGIN, window.height / 2 + MARGIN];
-      const x = (painted.x - viewport.x) * viewport.scale;
-      const y = (painted.y - viewport.y) * viewport.scale;
-      canvas.style.transformOrigin = `${cx}px ${cy}px`;
-      canvas.style.transform = `translate(${x}px, ${y}px) scale(${scale})`;
-    }
-    nodes.begin(this.#ratio, 0, viewport);
+    const { mass, edges, focus, nodes } = this.#layers;
+    for (const layer of [mass, ...edges, focus]) this.#place(layer);
+    nodes.begin(this.#ratio, 0, this.view);
     paintNodes(nodes.pen, this.#scene, this.#look);
   }
 
+  #place({ painted, canvas }: Layer): void {
+    if (painted === null) return;
+    const { view, window } = this;
+    const x = (painted.x - view.x) * view.scale;
+    const y = (painted.y - view.y) * view.scale;
+    canvas.style.transformOrigin = `${window.width / 2 + MARGIN}px ${window.height / 2 + MARGIN}px`;
+    canvas.style.transform = `translate(${x}px, ${y}px) scale(${view.scale / painted.scale})`;
+  }
+
   #drawOverlay(): void {
-    const { overlay, edges, focus } = this.#layers;
+    const { overlay, mass, edges, focus } = this.#layers;
     const { selection, data } = this.#scene;
-    overlay.begin(this.#ratio, 0, this.viewport);
+    overlay.begin(this.#ratio, 0, this.view);
     const pointed = this.#pointed ?? (this.#focused === null ? null : { kind: "node", node: this.#focused });
     const chosen = [...selection].some((node) => node < data.nodes);
     const dim = pointed !== null ? "0.16" : chosen ? "0.22" : "1";
-    for (const layer of edges) layer.canvas.style.opacity = dim;
+    for (const layer of [mass, ...edges]) layer.canvas.style.opacity = dim;
     focus.canvas.style.opacity = pointed !== null ? "0.3" : "1";
     if (pointed === null) return;
     const around =
@@ -327,63 +355,47 @@ export class GraphRenderer {
     overlay.context.globalCompositeOperation = "source-over";
     // The marks at the other ends lie above the edges that were just painted over them.
     const ends = new Set<number>();
-    for (const edge of around) {
-      ends.add(data.source[edge] ?? 0);
-      ends.add(data.target[edge] ?? 0);
-    }
-    if (pointed.kind === "node") ends.delete(pointed.node);
-    this.#repaintMarks(overlay, ends);
+    for (const edge of around) ends.add(data.source[edge] ?? 0).add(data.target[edge] ?? 0);
+    paintNodes(overlay.pen, { ...this.#scene, matches: null }, this.#look, 0, ends);
     if (pointed.kind === "node")
       paintPointed(overlay.pen, this.#scene, this.#look, pointed.node, pointed.node === this.#focused);
   }
 
-  #repaintMarks(layer: Layer, nodes: ReadonlySet<number>): void {
-    const mask = new Uint8Array(this.#scene.data.nodes);
-    for (const node of nodes) mask[node] = 1;
-    const none: ReadonlySet<number> = new Set();
-    const only = (chosen: ReadonlySet<number>): ReadonlySet<number> =>
-      chosen.size === 0 ? none : new Set([...chosen].filter((node) => mask[node] === 1));
-    paintNodes(
-      layer.pen,
-      {
-        ...this.#scene,
-        shown: { ...this.#scene.shown, nodes: mask },
-        selection: only(this.#scene.selection),
-        pinned: only(this.#scene.pinned),
-        matches: null,
-      },
-      this.#look,
-    );
-  }
-
   #beginPicture(): void {
     this.#stale.picture = false;
-    const [front, back] = this.#layers.edges;
+    const scene = this.#scene;
     const look = this.#look;
-    const edges = edgesInSight(this.#scene, inSight(look.viewport, look.window, MARGIN));
-    back.begin(this.#ratio, MARGIN, look.viewport);
+    const { mass } = this.#layers;
+    const [front, back] = this.#layers.edges;
+    const edges = edgesInSight(scene, inSight(look.view, look.window, MARGIN));
+    const crowd = edges.length * (COMFORTABLE_AREA / (look.window.width * look.window.height));
+    let strong = 0;
+    while (strong < edges.length && (scene.rank[edges[strong] ?? 0] ?? 0) < MASS_FROM) strong++;
+
+    back.begin(this.#ratio, MARGIN, look.view);
     back.context.globalCompositeOperation = "destination-over";
     this.#layers.edges = [back, front];
-    this.#work = this.#work.filter((work) => work.layer === this.#layers.focus);
-    const scene = this.#scene;
+    // The bitmaps of before stay beneath until the new ones are complete, unless they show something else.
+    const other = front.scene === null || edgesDiffer(front.scene, scene);
+    if (other) front.canvas.style.visibility = "hidden";
+    if (other) mass.canvas.style.visibility = "hidden";
+    back.scene = scene;
+    back.canvas.style.visibility = "visible";
+
+    this.#work = this.#work.filter((work) => work.name === "focus");
+    const lines = this.#lines(back, scene, look, edges, strong, crowd);
     this.#work.push({
-      layer: back,
-      look,
-      edges,
-      dashes: true,
-      crowd: edges.length,
-      next: 0,
-      done: () => {
+      name: "strong",
+      go: (deadline) => {
+        if (!lines(deadline)) return false;
         front.context.setTransform(1, 0, 0, 1, 0, 0);
         front.context.clearRect(0, 0, front.canvas.width, front.canvas.height);
         front.painted = null;
         this.#edgePicker = new EdgePicker(scene, edges);
+        return true;
       },
     });
-    // What the other canvas shows is of another scene: nothing of it may stay.
-    if (front.painted !== null && !sameScale(front.painted, look.viewport))
-      front.canvas.style.visibility = "hidden";
-    back.canvas.style.visibility = "visible";
+    this.#work.push({ name: "mass", go: this.#density(scene, look, edges, strong, crowd) });
   }
 
   #beginFocus(): void {
@@ -392,50 +404,95 @@ export class GraphRenderer {
     const { selection, data } = this.#scene;
     const look = this.#look;
     const nodes = [...selection].filter((node) => node < data.nodes);
-    focus.begin(this.#ratio, MARGIN, look.viewport);
+    focus.begin(this.#ratio, MARGIN, look.view);
     focus.context.globalCompositeOperation = "destination-over";
-    this.#work = this.#work.filter((work) => work.layer !== focus);
+    this.#work = this.#work.filter((work) => work.name !== "focus");
     const edges = edgesAround(this.#scene, nodes, AROUND_SELECTED);
     if (edges.length === 0) return;
     this.#work.unshift({
-      layer: focus,
-      look,
-      edges,
-      dashes: true,
-      crowd: null,
-      next: 0,
-      done: () => undefined,
+      name: "focus",
+      go: this.#lines(focus, this.#scene, look, edges, edges.length, null),
     });
   }
 
-  /** Paint until the frame's time is used up. Reading a pixel makes the browser paint what it was told. */
+  /** Paint the first `count` edges as lines. Reading a pixel makes the browser paint what it was told. */
+  #lines(
+    layer: Layer,
+    scene: Scene,
+    look: Look,
+    edges: Uint32Array,
+    count: number,
+    crowd: number | null,
+  ): Work["go"] {
+    let next = 0;
+    return (deadline) => {
+      while (next < count) {
+        const before = performance.now();
+        if (before >= deadline) return false;
+        const to = Math.min(count, next + this.#chunk);
+        paintEdges(layer.pen, scene, look, edges, next, to, { crowd, dashes: true });
+        layer.context.getImageData(0, 0, 1, 1);
+        next = to;
+        const took = performance.now() - before;
+        if (took > SLICE_MS / 3) this.#chunk = Math.max(16, this.#chunk >> 1);
+        else if (took < SLICE_MS / 8) this.#chunk = Math.min(1024, this.#chunk << 1);
+      }
+      return true;
+    };
+  }
+
+  /** Paint the edges from `from` on as a density. */
+  #density(scene: Scene, look: Look, edges: Uint32Array, from: number, crowd: number): Work["go"] {
+    const { mass } = this.#layers;
+    const [width, height] = [mass.canvas.width, mass.canvas.height];
+    let field = this.#field;
+    if (field?.width !== width || field.height !== height)
+      field = this.#field = new DensityField(width, height);
+    const made = field;
+    const weights = CLASSES.map((edgeClass) => alphaOf(edgeClass, crowd) * Math.min(1, edgeClass.width));
+    // The margin becomes part of the window, so that curves come in pixels of the canvas.
+    const wide: Look = { ...look, window: { width, height } };
+    let [next, row] = [-1, 0];
+    let pixels: ImageData | null = null;
+    return (deadline) => {
+      if (next < 0) {
+        made.clear();
+        next = from;
+      }
+      while (next < edges.length) {
+        if (performance.now() >= deadline) return false;
+        for (const to = Math.min(edges.length, next + 200); next < to; next++) {
+          const edge = edges[next] ?? 0;
+          const weight = weights[classOf(scene.rank[edge] ?? 0)] ?? 0;
+          made.add(edgeCurve(scene, wide, edge), weight, (scene.strength.value[edge] ?? 0) >= 0);
+        }
+      }
+      pixels ??= mass.context.createImageData(width, height);
+      const [positive, negative] = [channels(scene.palette.positive), channels(scene.palette.negative)];
+      for (; row < height; row += 40) {
+        if (performance.now() >= deadline) return false;
+        made.write(pixels.data, positive, negative, row, row + 40);
+      }
+      mass.begin(1, 0, look.view);
+      mass.context.putImageData(pixels, 0, 0);
+      mass.canvas.style.visibility = "visible";
+      // One may have moved on while this was painted.
+      this.#place(mass);
+      return true;
+    };
+  }
+
   #paintSome(begun: number): void {
-    let now = performance.now();
-    while (this.#work.length > 0 && now - begun < SLICE_MS) {
+    const deadline = begun + SLICE_MS;
+    while (this.#work.length > 0 && performance.now() < deadline) {
       const work = this.#work[0];
-      if (work === undefined) return;
-      const to = Math.min(work.edges.length, work.next + this.#chunk);
-      paintEdges(work.layer.pen, this.#scene, work.look, work.edges, work.next, to, {
-        crowd: work.crowd,
-        dashes: work.dashes,
-      });
-      work.layer.context.getImageData(0, 0, 1, 1);
-      work.next = to;
-      const after = performance.now();
-      const took = after - now;
-      now = after;
-      if (took > SLICE_MS / 2) this.#chunk = Math.max(48, this.#chunk >> 1);
-      else if (took < SLICE_MS / 6) this.#chunk = Math.min(4096, this.#chunk << 1);
-      if (work.next < work.edges.length) continue;
+      if (work === undefined || !work.go(deadline)) return;
       this.#work.shift();
-      work.done();
-      if (this.#work.length === 0) this.onComplete?.();
+      if (this.#work.length === 0) this.onStage?.("complete");
     }
   }
 }
 
-function sameScale(a: Viewport, b: Viewport): boolean {
-  return Math.abs(a.scale / b.scale - 1) < 1e-6;
+function edgesDiffer(a: Scene, b: Scene): boolean {
+  return a.layout !== b.layout || a.shown !== b.shown || a.strength !== b.strength || a.palette !== b.palette;
 }
-
-void CLASSES;

@@ -20,16 +20,21 @@ export const CLASSES: readonly EdgeClass[] = [
   { from: 12, width: 2.6, alpha: 0.9, dashed: true },
   { from: 40, width: 2.1, alpha: 0.82, dashed: true },
   { from: 120, width: 1.7, alpha: 0.7, dashed: true },
-  { from: 300, width: 1.4, alpha: 0.55, dashed: true },
-  { from: 800, width: 1.1, alpha: 0.4, dashed: false },
-  { from: 2000, width: 0.9, alpha: 0.26, dashed: false },
-  { from: 5000, width: 0.75, alpha: 0.16, dashed: false },
-  { from: 12000, width: 0.6, alpha: 0.1, dashed: false },
-  { from: 30000, width: 0.5, alpha: 0.07, dashed: false },
+  { from: 300, width: 1.35, alpha: 0.5, dashed: true },
+  { from: 800, width: 1.05, alpha: 0.3, dashed: false },
+  { from: 2000, width: 0.85, alpha: 0.18, dashed: false },
+  { from: 5000, width: 0.7, alpha: 0.11, dashed: false },
+  { from: 12000, width: 0.6, alpha: 0.08, dashed: false },
+  { from: 30000, width: 0.5, alpha: 0.06, dashed: false },
 ];
 
 /** With so many edges in sight classes look as they are written; with more they fade. */
 const COMFORTABLE = 6000;
+/** With fewer than these even the weakest are drawn strongly. */
+const FEW = 1200;
+
+/** Edges from this rank on are the mass: hairlines that add up to a density rather than lines of their own. */
+export const MASS_FROM = 2000;
 
 export function classOf(rank: number): number {
   let found = 0;
@@ -41,14 +46,11 @@ export function classOf(rank: number): number {
 export function alphaOf(edgeClass: EdgeClass, count: number): number {
   if (count <= COMFORTABLE) {
     // With few edges there is no mass to keep quiet.
-    const ease = Math.min(1, Math.max(0, 1 - count / COMFORTABLE));
-    return Math.min(
-      0.95,
-      edgeClass.alpha + (0.75 - edgeClass.alpha) * ease * ease * (edgeClass.alpha < 0.75 ? 1 : 0),
-    );
+    const ease = Math.max(0, 1 - count / FEW);
+    return Math.max(edgeClass.alpha, edgeClass.alpha + (0.8 - edgeClass.alpha) * ease);
   }
   const crowd = Math.sqrt(COMFORTABLE / count);
-  return Math.max(0.02, edgeClass.alpha * (edgeClass.alpha + (1 - edgeClass.alpha) * crowd));
+  return Math.max(0.03, edgeClass.alpha * (edgeClass.alpha + (1 - edgeClass.alpha) * crowd));
 }
 
 /** Lines grow a little with the scale: half as fast as the drawing. */
@@ -61,5 +63,5 @@ export const DASH: readonly number[] = [5, 3];
 /** Half the size of a node's mark in pixels, by its place among all nodes (0 strongest, 1 weakest). */
 export function markRadius(place: number, scale: number): number {
   const largest = Math.min(9, Math.max(1.1, scale * 3.1));
-  return Math.max(0.7, largest * (1 - 0.55 * place));
+  return Math.max(0.7, largest * (1 - 0.48 * place));
 }

@@ -16,7 +16,10 @@ export interface Box {
   readonly height: number;
 }
 
-/** What is in sight: the point of the drawing in the middle of the window, and pixels per unit. `null`: all of it. */
+/**
+ * Where one looks: the middle of the window in shares of the drawing (0 to 1 from its left and top), and the
+ * scale in multiples of the one at which everything fits. `null` in its place: everything.
+ */
 export interface Viewport {
   readonly x: number;
   readonly y: number;
@@ -50,8 +53,8 @@ export interface GraphCanvasProps extends GraphViewProps {
   readonly compact?: boolean;
   /** Of the nodes inside a cell. */
   readonly order?: CellOrder;
-  /** Every edge in sight is painted. */
-  readonly onready?: () => void;
+  /** The strongest edges are on screen (`first`), or all that are in sight (`complete`). */
+  readonly onready?: (stage: "first" | "complete") => void;
 }
 
 export type GraphTableProps = GraphViewProps;
