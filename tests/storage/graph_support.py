@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
 
+from storage.database import MIGRATIONS
 from storage.errors import StorageError
 from storage.graph_records import GraphRecord, Note, Workspace
+from storage.graph_schema import APPLICATION_ID
 from storage.graphs import GraphDatabase
 from storage.journal import Mode
 
@@ -69,6 +74,16 @@ def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
         else:
             assert found[name].dtype == values.dtype
             assert found[name].tobytes() == values.tobytes()
+
+
+def make_older(path: Path, version: str) -> None:
+    """A file as a program of that version would have made it."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with create_engine(f"sqlite:///{path}").begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+        connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
 
 
 # ---- what the processes do ----------------------------------------------------------------------

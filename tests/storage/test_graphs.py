@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from alembic import command
-from alembic.config import Config
 from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -32,10 +31,10 @@ from storage.errors import (
 )
 from storage.graph_columns import DTYPES, Chunk, ColumnError, dense_arrays, pack, sparse_columns, unpack
 from storage.graph_records import Group, Note, StoredAmount, Workspace
-from storage.graph_schema import APPLICATION_ID, HEAD, VERSIONS, metadata
+from storage.graph_schema import HEAD, VERSIONS, metadata
 from storage.graphs import GraphDatabase
 from storage.journal import choose_journal, file_system
-from tests.storage.graph_support import DIGEST, RUN, add_seeded, check_seeded, columns, same
+from tests.storage.graph_support import DIGEST, RUN, add_seeded, check_seeded, columns, make_older, same
 
 SETTINGS = {"delta": "node", "threshold": 0.0, "targets": [{"name": "ä", "terms": []}]}
 
@@ -438,19 +437,9 @@ def test_versions_are_the_migrations_in_order() -> None:
     assert tuple(reversed(revisions)) == VERSIONS
 
 
-def older(path: Path, version: str) -> None:
-    """A file as a program of that version would have made it."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    with create_engine(f"sqlite:///{path}").begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, version)
-        connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
-
-
 def test_an_older_file_is_brought_up_to_date_with_all_that_is_in_it(tmp_path: Path) -> None:
     path = tmp_path / "old.sqlite3"
-    older(path, "0001")
+    make_older(path, "0001")
     full = GraphDatabase(tmp_path / "full.sqlite3")
     graph = add_seeded(full, 4)
     full.close()
@@ -468,7 +457,7 @@ def test_an_older_file_is_brought_up_to_date_with_all_that_is_in_it(tmp_path: Pa
 
 def test_an_upgrade_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "old.sqlite3"
-    older(path, "0001")
+    make_older(path, "0001")
     before = schema(path)
 
     class StopError(Exception): ...

@@ -22,6 +22,7 @@ from tests.storage.graph_support import (
     add_seeded,
     check_seeded,
     context,
+    make_older,
     open_and_add,
     serve,
     start,
@@ -38,8 +39,11 @@ def received(pipe: Any) -> Any:
 # ---- opening ------------------------------------------------------------------------------------
 
 
-def test_many_processes_make_one_file_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [None, "0001"])
+def test_many_processes_make_or_upgrade_one_file_at_once(tmp_path: Path, version: str | None) -> None:
     path = tmp_path / "new.sqlite3"
+    if version is not None:
+        make_older(path, version)
     begin = context.Barrier(8)
     pipes = [context.Pipe() for _ in range(8)]
     processes = [start(open_and_add, path, 5, begin, theirs) for _, theirs in pipes]
@@ -223,3 +227,22 @@ def test_what_was_confirmed_survives_kill_9(tmp_path: Path, journal: Mode) -> No
             assert notes == [f"note {seed}"] or (graph_id not in noted and notes == [])
         database.close()
     assert len(graphs) >= 10
+
+
+def test_a_file_whose_making_was_killed_can_be_opened(tmp_path: Path) -> None:
+    choice = random.Random(1)
+    for number in range(8):
+        path = tmp_path / f"{number}.sqlite3"
+        ours, theirs = context.Pipe(duplex=False)
+        process = start(write_for_ever, path, choice.choice(["wal", "delete"]), 0, 300, theirs)
+        theirs.close()
+        while not path.exists():  # from the first byte of the file on
+            time.sleep(0.001)
+        time.sleep(choice.uniform(0, 0.04))
+        process.kill()
+        process.join()
+        ours.close()
+        database = GraphDatabase(path)
+        add_seeded(database, 999)
+        assert database.verify() == []
+        database.close()
