@@ -1,6 +1,10 @@
 /** Offer a text as a file. */
 export function download(name: string, kind: string, text: string): void {
-  const url = URL.createObjectURL(new Blob([text], { type: kind }));
+  downloadBlob(name, new Blob([text], { type: kind }));
+}
+
+export function downloadBlob(name: string, blob: Blob): void {
+  const url = URL.createObjectURL(blob);
   const link = document.createElement("a");
   link.href = url;
   link.download = name;

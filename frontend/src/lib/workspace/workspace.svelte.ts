@@ -162,8 +162,8 @@ export class Workspace {
   }
 
   /** Send at once what waits to be sent. */
-  flush(): void {
-    void this.#session?.flush();
+  async flush(): Promise<void> {
+    await this.#session?.flush();
   }
 
   retry(): void {
