@@ -68,6 +68,8 @@ SNAPSHOT_INTERVAL = 0.1
 HISTORY_POINTS = 100
 #: Draws of stochastic masks over which a finished circuit is judged.
 DRAWS = 16
+#: Rows of a sweep are computed together up to this many rows × positions, which bounds memory.
+ROWS_TIMES_POSITIONS = 1024
 _STREAM, _JUDGE_STREAM = 8, 9
 
 
@@ -157,11 +159,17 @@ class Circuit:
 
 @dataclass(frozen=True)
 class _Judgement:
-    """Task, KL and probability of every row, [K]."""
+    """Task, KL and probability of some rows, each [rows]."""
 
     loss: Tensor
     kl: Tensor
     probability: Tensor
+
+    @classmethod
+    def of(cls, parts: list[_Judgement], joined: Callable[[list[Tensor]], Tensor]) -> _Judgement:
+        """Judgements of several groups of rows, or of several draws, made into one."""
+        columns = zip(*((part.loss, part.kl, part.probability) for part in parts), strict=True)
+        return cls(*(joined(list(column)) for column in columns))
 
 
 def unheard(snapshot: Snapshot) -> None:
@@ -178,7 +186,7 @@ def optimise(
 ) -> list[Circuit]:
     """One circuit of ``tokens`` [T] per coefficient of ``settings``, in their order.
 
-    ``report`` is called at every step and may cancel; ``snapshot`` ten times a second at most, and
+    ``report`` is called before every pass and may cancel; ``snapshot`` ten times a second at most, and
     once at the end. Raises ``ValueError`` for a position or token that does not exist, and where
     nothing is alive.
     """
@@ -187,13 +195,18 @@ def optimise(
     history: list[Snapshot] = []
     every = max(1, settings.steps // HISTORY_POINTS)
     shown = -math.inf
-    report("circuit", 0, settings.steps)
+    losses, probabilities = sweep.z.new_zeros(2, len(settings.coefficients))
+    gradient = torch.zeros_like(sweep.z)
+    sweep.z.grad = gradient
     for step in range(settings.steps):
-        noise = sweep.noise(step)
-        for _ in range(settings.adversary_steps):
-            noise = sweep.attack(noise)
+        drawn = sweep.noise(step)
+        for rows in sweep.groups:
             report("circuit", step, settings.steps)
-        losses, probabilities, sweep.z.grad = sweep.gradient(noise)
+            noise = drawn
+            for _ in range(settings.adversary_steps):
+                noise = sweep.attack(noise, rows)
+                report("circuit", step, settings.steps)
+            losses[rows], probabilities[rows], gradient[:, rows] = sweep.gradient(noise, rows)
         live = time.monotonic() - shown >= SNAPSHOT_INTERVAL
         if live or step % every == 0:
             now = Snapshot(step, losses.tolist(), sweep.alive(), probabilities.tolist())
@@ -203,7 +216,7 @@ def optimise(
                 snapshot(now)
                 shown = time.monotonic()
         optimiser.step()
-        report("circuit", step + 1, settings.steps)
+    report("circuit", settings.steps, settings.steps)
     own, alone = _judge(sweep, settings, report)
     last = Snapshot(settings.steps, own.loss.tolist(), sweep.alive(), own.probability.tolist())
     history.append(last)
@@ -226,33 +239,38 @@ def optimise(
 
 def _judge(sweep: _Sweep, settings: CircuitSettings, report: Report) -> tuple[_Judgement, _Judgement]:
     """The finished circuits under the kind of masks that was optimised, and alone."""
-    alone = sweep.judge(None)
+    alone = _Judgement.of([sweep.judge(None, rows) for rows in sweep.groups], torch.cat)
     if settings.masks == "ci":
         return alone, alone
-    drawn: list[_Judgement] = []
+    draws: list[_Judgement] = []
     for draw in range(DRAWS):
-        noise = sweep.noise(draw, _JUDGE_STREAM)
-        for _ in range(settings.adversary_steps):
-            noise = sweep.attack(noise)
-        drawn.append(sweep.judge(noise))
-        report("judge", draw + 1, DRAWS)
-    return _Judgement(
-        torch.stack([one.loss for one in drawn]).mean(0),
-        torch.stack([one.kl for one in drawn]).mean(0),
-        torch.stack([one.probability for one in drawn]).mean(0),
-    ), alone
+        drawn = sweep.noise(draw, _JUDGE_STREAM)
+        parts: list[_Judgement] = []
+        for rows in sweep.groups:
+            report("judge", draw, DRAWS)
+            noise = drawn
+            for _ in range(settings.adversary_steps):
+                noise = sweep.attack(noise, rows)
+            parts.append(sweep.judge(noise, rows))
+        draws.append(_Judgement.of(parts, torch.cat))
+    report("judge", DRAWS, DRAWS)
+    return _Judgement.of(draws, lambda tensors: torch.stack(tensors).mean(0)), alone
 
 
 @dataclass(frozen=True)
 class _Noise:
-    """U of every component [1 or K, positions · C] and of every delta [1 or K, positions, 1]."""
+    """U of every component [1 or rows, positions · C] and of every delta [1 or rows, positions, 1]."""
 
     components: dict[Address, Tensor]
     deltas: dict[Address, Tensor]
 
 
 class _Sweep:
-    """The parameters of all coefficients, and the passes they are judged by. K = rows = coefficients."""
+    """The parameters of all coefficients (K rows), and the passes that they are judged by.
+
+    Passes take some rows, ``groups`` of which hold as many as bounded memory and a quick answer to a
+    wish to stop allow; rows share nothing but the random numbers.
+    """
 
     def __init__(self, decomposition: Decomposition, tokens: Tensor, settings: CircuitSettings) -> None:
         if tokens.dim() != 1:
@@ -264,8 +282,9 @@ class _Sweep:
         self._settings = settings
         self._length = length
         self._positions = settings.position % length + 1
-        self._rows = len(settings.coefficients)
-        self._tokens = tokens[: self._positions].expand(self._rows, -1)
+        self._tokens = tokens[: self._positions]
+        rows, together = len(settings.coefficients), max(1, ROWS_TIMES_POSITIONS // self._positions)
+        self.groups = [slice(first, min(first + together, rows)) for first in range(0, rows, together)]
         with torch.no_grad():
             logits, inputs = decomposition.clean_pass(tokens[None, : self._positions])
             importance = decomposition.causal_importance(inputs)
@@ -282,14 +301,14 @@ class _Sweep:
         first = 0
         for address in decomposition.addresses:
             flat = importance[address][0].flatten()
-            place = flat.nonzero()[:, 0]
+            place = (flat > 0).nonzero()[:, 0]
             self._places[address] = place
             self._parts[address] = slice(first, first + len(place))
             first += len(place)
             start.append(flat[place])
         if not first:
             raise ValueError("no component is alive at any position up to the chosen one")
-        self.z = torch.cat(start)[:, None].repeat(1, self._rows)
+        self.z = torch.cat(start)[:, None].repeat(1, rows)
         self._p = self.z.new_tensor(settings.p)
         self._coefficients = self.z.new_tensor(settings.coefficients)
 
@@ -311,28 +330,29 @@ class _Sweep:
         )
 
     def _logits(self, values: Tensor, noise: _Noise | None) -> Tensor:
-        """Logits [K, vocab] at the chosen position; ``values`` [n, K] are the masks of what has a z."""
+        """Logits [rows, vocab] at the chosen position; ``values`` [n, rows] are the masks of what has a z."""
+        rows = values.shape[1]
         masks: dict[Address, Tensor] = {}
         for address, place in self._places.items():
             count = self._decomposition.n_components[address]
             rest = (
                 values.new_zeros(1, self._positions * count) if noise is None else noise.components[address]
             )
-            mask = rest.expand(self._rows, -1).index_copy(1, place, values[self._parts[address]].T)
-            masks[address] = mask.view(self._rows, self._positions, count)
+            mask = rest.expand(rows, -1).index_copy(1, place, values[self._parts[address]].T)
+            masks[address] = mask.view(rows, self._positions, count)
         site = self._decomposition.site_function(masks, None if noise is None else noise.deltas)
-        return self._decomposition.target(self._tokens, site=site)[:, -1]
+        return self._decomposition.target(self._tokens.expand(rows, -1), site=site)[:, -1]
 
     def _noise_of_pairs(self, noise: _Noise | None) -> Tensor:
-        """The U of everything that has a z, [n, 1 or K]."""
+        """The U of everything that has a z, [n, 1 or rows]."""
         if noise is None:
-            return torch.zeros_like(self.z)
+            return torch.zeros_like(self.z[:, :1])
         return torch.cat([noise.components[a][:, place] for a, place in self._places.items()], 1).T
 
     # ---- objective ----
 
     def _task(self, logits: Tensor) -> Tensor:
-        """The loss of every row [K]."""
+        """The loss [rows]."""
         if self._settings.loss == "kl":
             return kl_by_position(self._expected, logits)
         if self._settings.loss == "logit":
@@ -342,28 +362,28 @@ class _Sweep:
     def _probability(self, logits: Tensor) -> Tensor:
         return torch.softmax(logits, -1)[:, self._token]
 
-    def gradient(self, noise: _Noise | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Task and probability [K] under the masks of this step, and the objective's gradient by z."""
+    def gradient(self, noise: _Noise | None, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Task and probability [rows] under ``noise``, and the objective's gradient by z [n, rows]."""
         with torch.enable_grad():
-            z = self.z.detach().requires_grad_()
+            z = self.z[:, rows].detach().requires_grad_()
             drawn = self._noise_of_pairs(noise).expand_as(z)
             masks, powered = MaskAndPenalty.apply(z, drawn, self._p, EPS)
             logits = self._logits(masks, noise)
             task = self._task(logits)
             # Rows share no parameter, so that the gradient of the sum is every row's own.
-            objective = (task + self._coefficients * powered / self._positions).sum()
+            objective = (task + self._coefficients[rows] * powered / self._positions).sum()
             (gradient,) = torch.autograd.grad(objective, [z])
         return task.detach(), self._probability(logits.detach()), gradient
 
-    def attack(self, noise: _Noise | None) -> _Noise:
+    def attack(self, noise: _Noise | None, rows: slice) -> _Noise:
         """``noise`` after one step of size 1 up the gradient of the task, for each row its own."""
         assert noise is not None
-        shape = (self._rows, -1)
+        g = self.z[:, rows].clamp(0, 1)
+        shape = (g.shape[1], -1)
         with torch.enable_grad():
             components = {a: n.expand(shape).detach().requires_grad_() for a, n in noise.components.items()}
             deltas = {a: n.expand(*shape, 1).detach().requires_grad_() for a, n in noise.deltas.items()}
             moving = _Noise(components, deltas)
-            g = self.z.detach().clamp(0, 1)
             logits = self._logits(g + (1 - g) * self._noise_of_pairs(moving), moving)
             leaves = [*components.values(), *deltas.values()]
             gradients = torch.autograd.grad(self._task(logits).sum(), leaves)
@@ -389,9 +409,9 @@ class _Sweep:
         return result
 
     @torch.no_grad()
-    def judge(self, noise: _Noise | None) -> _Judgement:
-        """Every row with ``noise``; None: with its importances as masks and deltas off."""
-        g = self.z.clamp(0, 1)
+    def judge(self, noise: _Noise | None, rows: slice) -> _Judgement:
+        """Rows under ``noise``; None: with their importances as masks and deltas off."""
+        g = self.z[:, rows].clamp(0, 1)
         logits = self._logits(g + (1 - g) * self._noise_of_pairs(noise), noise)
         return _Judgement(
             self._task(logits), kl_by_position(self._expected, logits), self._probability(logits)

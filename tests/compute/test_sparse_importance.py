@@ -124,6 +124,19 @@ def test_every_row_of_a_sweep_is_its_own_run(case: tuple[Decomposition, Tensor],
         assert [point.alive for point in circuit.history] == [point.alive for point in alone.history]
 
 
+@pytest.mark.parametrize("variant", ["kl", "importances as masks", "adversary"])
+def test_a_sweep_too_large_for_one_batch_is_the_same_sweep(
+    monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    decomposition, tokens = FAMILIES["llama"].build()
+    settings = replace(BASE, **VARIANTS[variant], coefficients=(0.0, 0.05, 0.3, 0.5, 1.0))
+    whole = optimise(decomposition, tokens[0], settings)
+    for limit in (2 * tokens.shape[1], 1):
+        monkeypatch.setattr("compute.sparse_importance.ROWS_TIMES_POSITIONS", limit)
+        for one, other in zip(whole, optimise(decomposition, tokens[0], settings), strict=True):
+            same(one, other, tolerance=1e-7)
+
+
 def test_results_depend_on_the_seed_only() -> None:
     decomposition, tokens = FAMILIES["llama"].build()
     (first,) = optimise(decomposition, tokens[0], BASE)
