@@ -68,7 +68,7 @@ describe("the address of a view", () => {
       look(graph, { cut: { kind: "least", value: 1.5e-7 }, viewport: { x: -12.5, y: 3, scale: 0.25 } }),
       look(graph, {
         selection: ["0.attn.q:3:17", "target:5:0", "12-40"],
-        edge: "embed:0:4>0.attn.q:3:17",
+        edge: "embed:0:4~0.attn.q:3:17",
         panel: "intervene",
       }),
     ];

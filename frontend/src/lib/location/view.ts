@@ -27,11 +27,11 @@
  * | as              | canvas or table                                 | canvas    |
  * | top / least     | edges shown: the strongest n, or |value| ≥ x    | strongest |
  * | find            | search for nodes                                | empty     |
- * | only            | all, or what matches, lies near the selection,  | all       |
- * |                 | is pinned (groups: merged), differs             |           |
+ * | only            | what leads to the outputs, all, what matches,   | outputs   |
+ * |                 | is near the selection, pinned, grouped, differs |           |
  * | layers, tokens  | nodes of these layers, at these positions       | all       |
  * | sel             | selected nodes: keys, or ranges of numbers      | none      |
- * | edge            | the selected edge: source>target                | none      |
+ * | edge            | the selected edge: source~target                | none      |
  * | at              | x, y and zoom of the viewport                   | fits      |
  * | panel           | the side panel's tab; none: closed              | node      |
  * | with            | the graph this one is compared with             | none      |
@@ -75,8 +75,11 @@ export interface Viewport {
   readonly scale: number;
 }
 
-/** `groups`: the pinned subgraph with each group as one node; `difference`: against the compared graph. */
-export const SCOPES = ["all", "matches", "near", "pins", "groups", "difference"] as const;
+/**
+ * `outputs`: what leads to the outputs; `groups`: the pinned subgraph with each group as one node;
+ * `difference`: against the compared graph.
+ */
+export const SCOPES = ["outputs", "all", "matches", "near", "pins", "groups", "difference"] as const;
 export type Scope = (typeof SCOPES)[number];
 
 /** What the address of a graph holds beside the graph itself. */
@@ -90,7 +93,7 @@ export interface GraphView {
   readonly tokens: readonly number[];
   /** Node keys, or ranges of node numbers such as `12-40`. */
   readonly selection: readonly string[];
-  /** The selected edge as `source>target`. */
+  /** The selected edge as `source~target`. */
   readonly edge: string | null;
   /** `null`: the whole graph in sight. */
   readonly viewport: Viewport | null;
@@ -127,7 +130,7 @@ export const GRAPH: GraphView = {
   as: "canvas",
   cut: { kind: "strongest" },
   find: "",
-  scope: "all",
+  scope: "outputs",
   layers: [],
   tokens: [],
   selection: [],
@@ -250,9 +253,9 @@ export function parseView(path: string, search: string): View {
   };
 }
 
-/** Percent-encoding that leaves `:`, `,` and `>` alone: they do no harm there, and keys stay readable. */
+/** Percent-encoding that leaves `:` and `,` alone: they are legal there, and keys stay readable. */
 function encode(text: string): string {
-  return encodeURIComponent(text).replaceAll("%3A", ":").replaceAll("%2C", ",").replaceAll("%3E", ">");
+  return encodeURIComponent(text).replaceAll("%3A", ":").replaceAll("%2C", ",");
 }
 
 function printPage(page: Page): string {
@@ -307,7 +310,7 @@ export function printView(view: View): string {
     add("edge", graph.edge ?? "", "");
     if (graph.viewport !== null) {
       const { x, y, scale } = graph.viewport;
-      add("at", [x, y].map((value) => value.toFixed(1)).join(",") + `,${scale.toFixed(4)}`, "");
+      add("at", [x, y, scale].map((value) => String(Number(value.toFixed(5)))).join(","), "");
     }
     add("panel", graph.panel, GRAPH.panel);
     add("with", graph.compare === null ? "" : String(graph.compare), "");

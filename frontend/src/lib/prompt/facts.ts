@@ -88,9 +88,9 @@ export function strongestAround(
   };
 }
 
-/** The number of the edge `source>target`, if it was loaded. */
+/** The number of the edge `source~target`, if it was loaded. */
 export function findEdge(data: GraphData, name: string | null): number | null {
-  const [from, to, ...rest] = (name ?? "").split(">");
+  const [from, to, ...rest] = (name ?? "").split("~");
   const source = data.find(from ?? "");
   const target = data.find(to ?? "");
   if (source === null || target === null || rest.length > 0) return null;
@@ -99,5 +99,5 @@ export function findEdge(data: GraphData, name: string | null): number | null {
 }
 
 export function edgeName(data: GraphData, edge: number): string {
-  return `${data.key(data.source[edge] ?? 0)}>${data.key(data.target[edge] ?? 0)}`;
+  return `${data.key(data.source[edge] ?? 0)}~${data.key(data.target[edge] ?? 0)}`;
 }
