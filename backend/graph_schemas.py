@@ -580,10 +580,12 @@ class Circuit(Schema):
     run: str
     coefficient: float
     settings: CircuitRequest
-    alive: int = Field(description="Nodes with causal importance above 0")
-    loss: float
-    kl: float
-    probability: float
+    alive: int = Field(description="Components at positions with causal importance above 0")
+    loss: float = Field(description="At the chosen position, under the kind of masks that was optimised")
+    kl: float = Field(description="From the target model's distribution there, in nats")
+    probability: float = Field(description="Of the token that was to be kept")
+    kl_alone: float = Field(description="Of the circuit by itself: importances as masks, deltas off")
+    probability_alone: float
     history: list[CircuitSnapshot] = Field(description="One entry in each list: this coefficient's")
     graphs: list[int] = Field(description="Graphs that were computed from it")
     seconds: float = Field(description="The whole sweep took")

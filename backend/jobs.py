@@ -234,9 +234,10 @@ class JobQueue:
             self._forget()
             return [self._describe(record) for record in reversed(self._jobs.values())]
 
-    def is_known(self, job_id: str) -> bool:
+    def listeners(self, job_id: str) -> int:
+        """How many streams follow a job."""
         with self._lock:
-            return job_id in self._jobs
+            return len(self._find(job_id).listeners)
 
     def has_more(self, job_id: str, after: int) -> bool:
         """Whether a stream that has seen the event ``after`` has anything to wait for."""
@@ -396,10 +397,10 @@ class JobQueue:
 
     def note_snapshot(self, record: JobRecord, snapshot: CircuitSnapshot) -> None:
         with self._lock:
-            kept = [event for event in record.events if event.name == "snapshot"]
+            kept = [event.id for event in record.events if event.name == "snapshot"]
             if len(kept) >= _MAX_SNAPSHOTS:
-                thinned = set(kept[::2])
-                record.events = [e for e in record.events if e.name != "snapshot" or e in thinned]
+                thinned = set(kept[1::2])
+                record.events = [event for event in record.events if event.id not in thinned]
             self._emit(record, "snapshot", snapshot)
 
     _emitted = 0.0

@@ -108,6 +108,8 @@ def _compute(
             "loss": circuit.loss,
             "kl": circuit.kl,
             "probability": circuit.probability,
+            "kl_alone": circuit.kl_alone,
+            "probability_alone": circuit.probability_alone,
             "seconds": watch.seconds,
             "peak_bytes": peak.bytes,
         }
@@ -143,6 +145,8 @@ def _circuit(workshop: Workshop, run: Run, record: CircuitRecord, all_graphs: li
         loss=kept["loss"],
         kl=kept["kl"],
         probability=kept["probability"],
+        kl_alone=kept["kl_alone"],
+        probability_alone=kept["probability_alone"],
         history=workshop.database.circuit_result(record.id)["history"],
         graphs=[graph.id for graph in all_graphs if graph.circuit_id == record.id],
         seconds=kept["seconds"],

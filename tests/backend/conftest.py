@@ -14,14 +14,15 @@ import pytest
 
 from backend.app import create_app
 from backend.cli.serve import listen, make_server
+from backend.service.workshop import Workshop
 from backend.settings import Settings
 from storage.run_directory import RunDirectory
 from tests.support.tiny_run import make_tiny_run
 
 
 @contextmanager
-def served(settings: Settings) -> Iterator[httpx.Client]:
-    """Serve in a thread; yields a client of it."""
+def serving(settings: Settings) -> Iterator[tuple[httpx.Client, Workshop]]:
+    """Serve in a thread; yields a client, and what the server computes with."""
     listener = listen("127.0.0.1", 0)
     app = create_app(settings)
     server = make_server(app)
@@ -31,10 +32,17 @@ def served(settings: Settings) -> Iterator[httpx.Client]:
         assert thread.is_alive()
         time.sleep(0.01)
     with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:
-        yield client
+        yield client, app.state.workshop
     server.should_exit = True
     thread.join(10)
     listener.close()
+
+
+@contextmanager
+def served(settings: Settings) -> Iterator[httpx.Client]:
+    """Serve in a thread; yields a client of it."""
+    with serving(settings) as (client, _):
+        yield client
 
 
 def get_as_written(client: httpx.Client, path: str) -> httpx.Response:
