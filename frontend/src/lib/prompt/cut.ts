@@ -5,7 +5,7 @@ import { strengths } from "../graph/strength";
 import type { Cut } from "../location/view";
 
 /** As many edges as the eye still tells apart. */
-export const READABLE = 1500;
+export const READABLE = 800;
 /** Steps of the slider. */
 export const STEPS = 1000;
 
