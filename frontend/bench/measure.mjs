@@ -27,13 +27,13 @@ const SCRIPT = new Set([
 
 /** Script and whole work of the main thread for each of its frames, in milliseconds. */
 function frames(events) {
-  const main = events.find((event) => event.name === "BeginMainThreadFrame");
+  const main = events.find((event) => event.name === "FireAnimationFrame");
   if (main === undefined) return [];
   const mine = events
     .filter((event) => event.pid === main.pid && event.tid === main.tid && event.ph === "X")
     .sort((a, b) => a.ts - b.ts);
   const begins = events
-    .filter((event) => event.name === "BeginMainThreadFrame" && event.pid === main.pid)
+    .filter((event) => event.name === "AnimationFrame" && event.ph === "b" && event.pid === main.pid)
     .map((event) => event.ts)
     .sort((a, b) => a - b);
   const result = begins.map(() => ({ script: 0, thread: 0 }));
@@ -50,7 +50,7 @@ function frames(events) {
   // Events nest: only the outermost of each kind counts.
   const ends = { script: 0, thread: 0 };
   for (const event of mine) {
-    const kind = SCRIPT.has(event.name) ? "script" : event.name === "RunTask" ? "thread" : null;
+    const kind = SCRIPT.has(event.name) ? "script" : event.name.endsWith("RunTask") ? "thread" : null;
     if (kind === null || event.ts < ends[kind]) continue;
     ends[kind] = event.ts + event.dur;
     result[frameOf(event.ts)][kind] += event.dur / 1000;

@@ -284,12 +284,14 @@ export function paintNodes(
     // A rim of paper keeps a mark apart from the edges that end in it.
     for (let n = 0; n < nodes.length; n += 400) {
       const some = nodes.slice(n, n + 400);
-      if (view.scale > 0.5) {
+      if (view.scale > 0.7) {
         pen.begin({ fill: palette.paper });
         for (const node of some) pen.shape(shape, sx(node), sy(node), radius(node) + Math.min(1, view.scale));
         pen.end();
       }
-      pen.begin(hollow ? { stroke: colour, width: 1, fill: palette.paper } : { fill: colour });
+      pen.begin(
+        hollow && view.scale > 0.4 ? { stroke: colour, width: 1, fill: palette.paper } : { fill: colour },
+      );
       for (const node of some) pen.shape(shape, sx(node), sy(node), radius(node));
       pen.end();
     }

@@ -44,7 +44,7 @@ export class NodePicker {
  * thousands cross a pixel, no pointer tells them apart.
  */
 export class EdgePicker {
-  static readonly LIMIT = 3000;
+  static readonly LIMIT = 1500;
   readonly #scene: Scene;
   readonly #edges: Uint32Array;
   readonly #index: Flatbush | null;

@@ -48,6 +48,8 @@ const REST_MS = 90;
 /** Edges painted around what is pointed at; the strongest, where there are more. */
 const AROUND_POINTED = 400;
 const AROUND_SELECTED = 4000;
+/** So many marks are painted in every frame of a movement. */
+const QUICK_NODES = 1200;
 const NEAR_NODE = 9;
 const NEAR_EDGE = 4;
 
@@ -100,7 +102,7 @@ class Layer {
 
 /** Something to paint a little of each frame. */
 interface Work {
-  readonly name: "strong" | "mass" | "focus";
+  readonly name: "gather" | "strong" | "mass" | "pick" | "focus";
   /** Go on until `deadline`; whether all is done. */
   readonly go: (deadline: number) => boolean;
 }
@@ -118,6 +120,7 @@ export class GraphRenderer {
     overlay: Layer;
   };
   #field: DensityField | null = null;
+  #pixels = new ImageData(1, 1);
   #scene: Scene;
   #size: Size = { width: 0, height: 0 };
   #ratio = 1;
@@ -197,8 +200,9 @@ export class GraphRenderer {
     // The mass is soft: one pixel of the page is fine enough for it on every screen.
     mass.resize(width + 2 * MARGIN, height + 2 * MARGIN, 1);
     frame.resize(size.width, size.height, this.#ratio);
-    for (const layer of [...edges, focus]) layer.resize(width + 2 * MARGIN, height + 2 * MARGIN, this.#ratio);
-    for (const layer of [nodes, overlay]) layer.resize(width, height, this.#ratio);
+    for (const layer of [...edges, focus, nodes])
+      layer.resize(width + 2 * MARGIN, height + 2 * MARGIN, this.#ratio);
+    overlay.resize(width, height, this.#ratio);
     this.#stale = { moved: true, overlay: true, picture: true, focus: true };
     this.#request();
   }
@@ -219,6 +223,7 @@ export class GraphRenderer {
     clearTimeout(this.#restTimer);
     this.#restTimer = setTimeout(() => {
       this.#restDue = false;
+      this.#stale.moved = true;
       this.#stale.picture = true;
       this.#stale.focus = true;
       this.#request();
@@ -323,8 +328,16 @@ export class GraphRenderer {
   #drawMoved(): void {
     const { mass, edges, focus, nodes } = this.#layers;
     for (const layer of [mass, ...edges, focus]) this.#place(layer);
-    nodes.begin(this.#ratio, 0, this.view);
-    paintNodes(nodes.pen, this.#scene, this.#look);
+    // Many marks are moved too while a movement lasts, and painted when it rests.
+    if (this.#restDue && nodes.painted !== null && this.#scene.shown.nodeCount > QUICK_NODES)
+      this.#place(nodes);
+    else this.#drawNodes();
+  }
+
+  #drawNodes(): void {
+    const { nodes } = this.#layers;
+    nodes.begin(this.#ratio, MARGIN, this.view);
+    paintNodes(nodes.pen, this.#scene, this.#look, MARGIN);
   }
 
   #place({ painted, canvas }: Layer): void {
@@ -367,11 +380,6 @@ export class GraphRenderer {
     const look = this.#look;
     const { mass } = this.#layers;
     const [front, back] = this.#layers.edges;
-    const edges = edgesInSight(scene, inSight(look.view, look.window, MARGIN));
-    const crowd = edges.length * (COMFORTABLE_AREA / (look.window.width * look.window.height));
-    let strong = 0;
-    while (strong < edges.length && (scene.rank[edges[strong] ?? 0] ?? 0) < MASS_FROM) strong++;
-
     back.begin(this.#ratio, MARGIN, look.view);
     back.context.globalCompositeOperation = "destination-over";
     this.#layers.edges = [back, front];
@@ -383,19 +391,32 @@ export class GraphRenderer {
     back.canvas.style.visibility = "visible";
 
     this.#work = this.#work.filter((work) => work.name === "focus");
-    const lines = this.#lines(back, scene, look, edges, strong, crowd);
-    this.#work.push({
-      name: "strong",
-      go: (deadline) => {
+    const gather = (): boolean => {
+      const edges = edgesInSight(scene, inSight(look.view, look.window, MARGIN));
+      const crowd = edges.length * (COMFORTABLE_AREA / (look.window.width * look.window.height));
+      let strong = 0;
+      while (strong < edges.length && (scene.rank[edges[strong] ?? 0] ?? 0) < MASS_FROM) strong++;
+      const lines = this.#lines(back, scene, look, edges, strong, crowd);
+      const density = this.#density(scene, look, edges, strong, crowd);
+      const paint = (deadline: number): boolean => {
         if (!lines(deadline)) return false;
         front.context.setTransform(1, 0, 0, 1, 0, 0);
         front.context.clearRect(0, 0, front.canvas.width, front.canvas.height);
         front.painted = null;
+        return true;
+      };
+      const pick = (): boolean => {
         this.#edgePicker = new EdgePicker(scene, edges);
         return true;
-      },
-    });
-    this.#work.push({ name: "mass", go: this.#density(scene, look, edges, strong, crowd) });
+      };
+      this.#work.push(
+        { name: "strong", go: paint },
+        { name: "pick", go: pick },
+        { name: "mass", go: density },
+      );
+      return true;
+    };
+    this.#work.push({ name: "gather", go: gather });
   }
 
   #beginFocus(): void {
@@ -453,7 +474,6 @@ export class GraphRenderer {
     // The margin becomes part of the window, so that curves come in pixels of the canvas.
     const wide: Look = { ...look, window: { width, height } };
     let [next, row] = [-1, 0];
-    let pixels: ImageData | null = null;
     return (deadline) => {
       if (next < 0) {
         made.clear();
@@ -467,7 +487,7 @@ export class GraphRenderer {
           made.add(edgeCurve(scene, wide, edge), weight, (scene.strength.value[edge] ?? 0) >= 0);
         }
       }
-      pixels ??= mass.context.createImageData(width, height);
+      const pixels = this.#pixels;
       const [positive, negative] = [channels(scene.palette.positive), channels(scene.palette.negative)];
       for (; row < height; row += 40) {
         if (performance.now() >= deadline) return false;
