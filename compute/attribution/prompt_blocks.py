@@ -139,22 +139,22 @@ class ClosedForms:
                 cos, sin = (table[at[address], None] for table in tables)
                 heads[address] = heads[address] * cos + rotate_half(heads[address]) * sin
         for p in positions:
-            # Queries [n, H, d_head] → g [H, n, p + 1] → what they do to the mixed values.
+            # v − z once, before anything is summed: where attention is all in one place it is small.
+            shift = values[:, : p + 1] - mixed[:, p, None]
+            # Queries [n, H, d_head] → g [H, n, p + 1] → Σ_k g (v − z).
             run = self.nodes.by_address[q].at(p)
             first = self.nodes.by_address[q].first
             mine = heads[q][run.start - first : run.stop - first].transpose(0, 1)
             g = (mine @ keys[:, : p + 1].transpose(1, 2)) * pattern[:, p, None, : p + 1]
-            moved = g @ values[:, : p + 1] - g.sum(-1, keepdim=True) * mixed[:, p, None]
-            effects = [moved.transpose(0, 1).flatten(1) * scale]
-            # Keys [n, H_kv, d_head] → g [n, H_kv, repeats] → g (v(p) − z(p')).
+            effects = [(g @ shift).transpose(0, 1).flatten(1) * scale]
+            # Keys [n, H_kv, d_head] → g [n, H] → g (v − z).
             count = self.nodes.by_address[k].until(p).stop - self.nodes.by_address[k].first
             where = at[k][:count]
             received = pattern[:, p].T * scale  # [T, H]
             query = queries[:, p].unflatten(0, (-1, repeats))
             g = torch.einsum("nhe,hre->nhr", heads[k][:count], query).flatten(1)
             g = g * received.index_select(0, where)
-            shift = (values - mixed[:, p, None]).transpose(0, 1)  # [T, H, d_head]
-            effects.append((g[..., None] * shift.index_select(0, where)).flatten(1))
+            effects.append((g[..., None] * shift.transpose(0, 1).index_select(0, where)).flatten(1))
             # Values [n, H_kv, d_head] → A r.
             count = self.nodes.by_address[v].until(p).stop - self.nodes.by_address[v].first
             weights = pattern[:, p].T.unflatten(1, (-1, repeats)).index_select(0, at[v][:count])

@@ -21,6 +21,8 @@ from compute.decomposition.model import Decomposition
 from compute.topology import ReadPoint, Topology
 
 Counts = NDArray[np.int64]
+#: What allocators and small objects take on top.
+_MARGIN_BYTES = 8 * 2**20
 
 
 def count_readers(nodes: PromptNodes, point: ReadPoint) -> Counts:
@@ -140,7 +142,7 @@ def _estimates(
         if method == "fallback":
             widest = max(config.d_ff, config.d_model, config.n_heads * length) * length
             block += 12 * max(min(int(most_readers[last]) * widest, BLOCK_ELEMENTS), widest)
-        total = item * (working + block) + float64_copies + 100 * n_nodes + held * per_edge
+        total = item * (working + block) + float64_copies + 100 * n_nodes + held * per_edge + _MARGIN_BYTES
         return Estimate(n_nodes, n_edges, total)
 
     return of

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from compute.address import OUTPUT, Address, parse_address, parse_node_key
+from compute.attribution import prompt_adjoint, prompt_blocks
 from compute.attribution.definition import Edges, cut_pass
 from compute.attribution.prompt import (
     CustomTarget,
@@ -199,6 +200,43 @@ def test_a_logit_difference_has_one_sign_for_both_metrics():
     sign = np.sign(graph.nodes.activation[row])
     np.testing.assert_allclose(graph.edges.attr_abs[here], sign * graph.edges.attr[here], atol=1e-12)
     assert here.sum() > 3
+
+
+@pytest.mark.parametrize("delta", ["node", "through"])
+def test_batches_of_any_size_give_the_same(delta: str, monkeypatch: pytest.MonkeyPatch):
+    decomposition, tokens = built(Case(n_sequences=1, length=6, density=0.6))
+    options = settings_of(delta=delta, output_positions="all", targets=within([[OutputTerm(3, 1, 1.0)]], 6))
+    seen: dict[str, list[int]] = {"whole": [], "parts": []}
+
+    def graph(name: str) -> PromptGraph:
+        return prompt_graph(
+            decomposition, tokens, options, report=lambda _, done, total: seen[name].append(done)
+        )
+
+    whole = graph("whole")
+    for module in (prompt_blocks, prompt_adjoint):
+        monkeypatch.setattr(module, "BLOCK_ELEMENTS", 40)
+    parts = graph("parts")
+    assert len(seen["parts"]) > 2 * len(seen["whole"])
+    assert seen["parts"][2:] == sorted(seen["parts"][2:])
+    np.testing.assert_array_equal(parts.edges.source, whole.edges.source)
+    np.testing.assert_array_equal(parts.edges.target, whole.edges.target)
+    np.testing.assert_allclose(parts.edges.attr, whole.edges.attr, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(parts.edges.attr_abs, whole.edges.attr_abs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "fallback"}, {"delta": "through"}])
+def test_alive_components_may_be_spread_unevenly(options: dict[str, Any]):
+    """All of them at one position, none at the next, one at a third."""
+    decomposition, tokens = built(Case(n_sequences=1, length=6))
+    importance = {a: torch.zeros(6, n) for a, n in decomposition.n_components.items()}
+    for i, g in enumerate(importance.values()):
+        g[i % 6] = 1
+        g[(i + 2) % 6, 0] = 0.5
+        g[(i + 3) % 6, :3] = 0.5
+    graph = prompt_graph(decomposition, tokens, settings_of(**options), importance=importance)
+    error, where = worst_error(found_blocks(graph), expected_blocks(decomposition, tokens, graph))
+    assert error <= 1e-9, where
 
 
 # -- identities -------------------------------------------------------------------------------------
@@ -463,3 +501,9 @@ def test_impossible_prompts_are_refused(tokens: Tensor):
     decomposition, _ = built(Case(n_sequences=1))
     with pytest.raises(ValueError, match="token"):
         prompt_graph(decomposition, tokens, settings_of())
+
+
+def test_a_prompt_longer_than_the_learned_positions_is_refused():
+    decomposition, _ = built(Case(family="gpt2", n_sequences=1))
+    with pytest.raises(ValueError, match="9 tokens exceed the model's 8"):
+        prompt_graph(decomposition, torch.zeros(9, dtype=torch.long), settings_of())
