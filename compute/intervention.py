@@ -37,7 +37,7 @@ from torch import Tensor
 
 from compute.address import EMBED, OUTPUT, POSITION, Address, Node, NodeKey
 from compute.attribution.definition import CutPass, DefinitionDelta, Source, cut_pass
-from compute.attribution.prompt import OutputTerm
+from compute.attribution.prompt_data import OutputTerm
 from compute.decomposition.model import Decomposition
 from compute.progress import Report, silent
 from compute.schedule import generator_at

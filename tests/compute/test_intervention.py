@@ -11,7 +11,7 @@ from torch import Tensor
 
 from compute.address import EMBED, OUTPUT, POSITION, TARGET, Address, NodeKey, parse_address, parse_node_key
 from compute.attribution.definition import DefinitionDelta, importance_on_target
-from compute.attribution.prompt import OutputTerm
+from compute.attribution.prompt import CustomTarget, OutputTerm, PromptSettings, prompt_graph
 from compute.decomposition.model import Decomposition
 from compute.intervention import (
     REGIMES,
@@ -358,6 +358,26 @@ def test_custom_targets_are_sums_of_logits(case: tuple[Decomposition, Tensor]) -
     for name in ("predicted", "actual", "total", "before"):
         expected = getattr(first, name) - 0.5 * getattr(second, name)
         assert getattr(whole, name) == pytest.approx(expected, rel=1e-9, abs=1e-13)
+
+
+@pytest.mark.parametrize("delta", ["node", "off", "through"])
+def test_edges_of_a_prompt_graph_predict_what_is_checked(
+    case: tuple[Decomposition, Tensor], delta: DefinitionDelta
+) -> None:
+    decomposition, tokens = case
+    terms = (OutputTerm(3, 2, 1.0), OutputTerm(4, 7, -1.0))
+    settings = PromptSettings(
+        delta=delta, output_probability=0.1, targets=(CustomTarget("difference", terms),)
+    )
+    graph = prompt_graph(decomposition, tokens, settings)
+    keys = [parse_node_key(key) for key in graph.nodes.keys()]  # noqa: SIM118 (not a mapping)
+    edges = graph.edges
+    largest = abs(edges.attr).max()
+    for edge in range(0, len(edges.attr), max(1, len(edges.attr) // 60)):
+        source, target = keys[edges.source[edge]], keys[edges.target[edge]]
+        check = check_edge(decomposition, tokens, source, target, delta=delta, epsilon=0.1, terms=terms)
+        assert check.predicted / 0.1 == pytest.approx(edges.attr[edge], rel=1e-6, abs=1e-9 * largest)
+    assert any(key.address == TARGET for key in keys)
 
 
 def test_the_total_effect_is_that_of_the_changed_model(case: tuple[Decomposition, Tensor]) -> None:
