@@ -1,6 +1,6 @@
 """How fast prompt graphs are, beside the definition's one backward pass per node.
 
-    python -m benchmarks.prompts [--run demo] [--no-run] [--no-random] [--tokens 16,32,64] [--threads 1]
+    python benchmarks/prompts.py [--run demo] [--no-run] [--no-random] [--tokens 16,32,64] [--threads 1]
 
 Prints, for prompts of 16, 32 and 64 tokens of a run's corpus and for a random model of 5,600
 components: nodes and edges, the seconds that the definition needs (one backward pass per target
@@ -20,9 +20,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from attribution import clock_for, load_run, machine, random_model, skewed_support
 from torch import Tensor
 
-from benchmarks.attribution import clock_for, load_run, machine, random_model, skewed_support
 from compute.address import Address, parse_address
 from compute.attribution.definition import PromptTarget, time_prompt_definition
 from compute.attribution.prompt import PromptGraph, PromptSettings, estimate, prompt_graph

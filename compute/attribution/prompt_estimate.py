@@ -151,7 +151,7 @@ def _estimates(
 def _bytes_per_edge(decomposition: Decomposition, selective: bool) -> int:
     """Columns, and what is held beside them while they are put together."""
     item = decomposition.target.token_embedding.weight.dtype.itemsize
-    return 2 * (8 + 4 * item) + 16 if selective else 8 + 2 * item + 8 + item
+    return 2 * (8 + 4 * item) + 16 if selective else 2 * (8 + 2 * item) + 8
 
 
 def _rounded_down(n: int) -> str:
