@@ -19,6 +19,7 @@ from backend.routers import (
     health,
     interventions,
     jobs,
+    openings,
     predictions,
     prompts,
     runs,
@@ -69,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     install_error_handlers(app)
     api = APIRouter(prefix="/api")
     nouns = (health, runs, components, attribution, tokens)
-    for noun in (*nouns, prompts, predictions, graphs, interventions, circuits, jobs):
+    for noun in (*nouns, prompts, openings, predictions, graphs, interventions, circuits, jobs):
         api.include_router(noun.router)
     app.include_router(api)
     mount_page(app, settings.page)

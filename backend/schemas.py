@@ -305,6 +305,20 @@ class TokenPage(Schema):
     seconds: float
 
 
+class Opening(Schema):
+    """How a document of the corpus begins."""
+
+    document: str = Field(description="Title of the document")
+    text: str
+    token_ids: list[int]
+
+
+class OpeningList(Schema):
+    run: str
+    openings: list[Opening]
+    seconds: float
+
+
 class Check(Schema):
     """One thing that ``tributary verify`` looked at. ``absent`` is no failure: it was not computed."""
 
