@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from backend.cli.demo import demo
+from backend.cli.graph import graph
 from backend.cli.query import query
 from backend.cli.runs import runs
 from backend.cli.serve import serve
@@ -63,7 +64,7 @@ class _LateCommand(TyperCommand):
 class _Group(TyperGroup):
     """The commands in the order in which one meets them."""
 
-    ORDER = ("demo", "serve", "runs", "query", "verify", *_PIPELINES)
+    ORDER = ("demo", "serve", "runs", "query", "graph", "verify", *_PIPELINES)
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -95,7 +96,7 @@ def _options(
     """Declares what comes before a command."""
 
 
-for _command in (demo, serve, runs, query, verify):
+for _command in (demo, serve, runs, query, graph, verify):
     app.command()(_command)
 
 

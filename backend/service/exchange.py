@@ -97,7 +97,7 @@ def _json(head: dict[str, Any], edges: dict[str, np.ndarray]) -> Iterator[bytes]
         yield f'{", " if i else ""}"{name}": ['.encode()
         column = edges[name]
         for start in range(0, len(column), _PIECE):
-            yield (("," if start else "") + ",".join(_texts(column[start : start + _PIECE]))).encode()
+            yield (("," if start else "") + ",".join(number_texts(column[start : start + _PIECE]))).encode()
         yield b"]"
     yield b"}}\n"
 
@@ -111,20 +111,21 @@ def _csv(nodes: Nodes, edges: dict[str, np.ndarray]) -> Iterator[bytes]:
         columns = (
             [keys[i] for i in part["source"].tolist()],
             [keys[i] for i in part["target"].tolist()],
-            _texts(part["attr"]),
-            _texts(part["attr_abs"]),
-            _texts(nodes.columns["scale"][part["target"]]),
+            number_texts(part["attr"]),
+            number_texts(part["attr_abs"]),
+            number_texts(nodes.columns["scale"][part["target"]]),
         )
         yield "".join(f"{','.join(row)}\n" for row in zip(*columns, strict=True)).encode()
 
 
-def _texts(column: np.ndarray) -> list[str]:
-    """Numbers as JSON writes them; nine digits say a 32-bit number exactly."""
+def number_texts(column: np.ndarray) -> list[str]:
+    """Numbers as JSON writes them, with as many digits as say them exactly; null for what is no number."""
     if column.dtype.kind in "iu":
         return [str(value) for value in column.tolist()]
+    digits = 9 if column.dtype.itemsize <= 4 else 17
     if np.all(np.isfinite(column)):
-        return [f"{value:.9g}" for value in column.tolist()]
-    return [f"{value:.9g}" if math.isfinite(value) else "null" for value in column.tolist()]
+        return [f"{value:.{digits}g}" for value in column.tolist()]
+    return [f"{value:.{digits}g}" if math.isfinite(value) else "null" for value in column.tolist()]
 
 
 # ---- import -------------------------------------------------------------------------------------

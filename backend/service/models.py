@@ -35,9 +35,7 @@ class Models:
         return found
 
     def device(self) -> str:
-        """What is computed on."""
-        import torch
+        """What is computed on; raises a user's error for a device that is absent."""
+        from backend.pipelines.common import choose_device
 
-        if self._device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self._device
+        return choose_device(self._device)

@@ -189,7 +189,12 @@ def test_a_full_queue_refuses(queue: JobQueue) -> None:
 def test_quick_tasks_are_bounded_and_abandoned_ones_do_not_count() -> None:
     queue = JobQueue(quick_capacity=2)
     block = threading.Event()
-    queue.submit("graph", "run", 1, Priority.GRAPH, lambda _: JobResult() if block.wait(10) else JobResult())
+
+    def silent(_: Progress) -> JobResult:
+        block.wait(10)
+        return JobResult()
+
+    submit(queue, silent)
     while queue.list()[0].state != "running":
         time.sleep(0.005)
     tasks = [queue.quick(lambda _: 1), queue.quick(lambda _: 2)]
