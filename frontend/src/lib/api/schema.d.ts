@@ -256,6 +256,26 @@ export interface paths {
         patch: operations["prompts_update"];
         trace?: never;
     };
+    "/api/runs/{run}/openings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Openings
+         * @description How some documents of the run's own corpus begin: text that the model can be expected to know.
+         */
+        get: operations["prompts_openings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/runs/{run}/predictions": {
         parameters: {
             query?: never;
@@ -831,15 +851,31 @@ export interface components {
             settings: components["schemas"]["CircuitRequest"];
             /**
              * Alive
-             * @description Nodes with causal importance above 0
+             * @description Components at positions with causal importance above 0
              */
             alive: number;
-            /** Loss */
+            /**
+             * Loss
+             * @description At the chosen position, under the kind of masks that was optimised
+             */
             loss: number;
-            /** Kl */
+            /**
+             * Kl
+             * @description From the target model's distribution there, in nats
+             */
             kl: number;
-            /** Probability */
+            /**
+             * Probability
+             * @description Of the token that was to be kept
+             */
             probability: number;
+            /**
+             * Kl Alone
+             * @description Of the circuit by itself: importances as masks, deltas off
+             */
+            kl_alone: number;
+            /** Probability Alone */
+            probability_alone: number;
             /**
              * History
              * @description One entry in each list: this coefficient's
@@ -1989,6 +2025,30 @@ export interface components {
              * @description Of Σ |attr_abs · scale of the target|
              */
             share_abs: number;
+        };
+        /**
+         * Opening
+         * @description How a document of the corpus begins.
+         */
+        Opening: {
+            /**
+             * Document
+             * @description Title of the document
+             */
+            document: string;
+            /** Text */
+            text: string;
+            /** Token Ids */
+            token_ids: number[];
+        };
+        /** OpeningList */
+        OpeningList: {
+            /** Run */
+            run: string;
+            /** Openings */
+            openings: components["schemas"]["Opening"][];
+            /** Seconds */
+            seconds: number;
         };
         /** OutputTerm */
         OutputTerm: {
@@ -3817,6 +3877,94 @@ export interface operations {
             };
             /** @description Busy */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    prompts_openings: {
+        parameters: {
+            query?: {
+                n?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpeningList"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
                 headers: {
                     [name: string]: unknown;
                 };
