@@ -14,6 +14,7 @@ import type {
   InterventionRequest,
   Job,
   NodeEdges,
+  Opening,
   Predictions,
   Prompt,
   PromptDetail,
@@ -31,6 +32,11 @@ export async function getPrompts(run: string): Promise<readonly Prompt[]> {
 
 export function getPrompt(run: string, id: number): Promise<PromptDetail> {
   return get(`${at(run)}/prompts/${id}`);
+}
+
+/** How some documents of the run's corpus begin; none where the run came without its corpus. */
+export async function getOpenings(run: string): Promise<readonly Opening[]> {
+  return (await get<{ openings: readonly Opening[] }>(`${at(run)}/openings`)).openings;
 }
 
 /** The prompt with this text; the one that was there already where there is one. */
