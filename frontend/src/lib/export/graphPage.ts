@@ -192,6 +192,7 @@ h1 { margin: 0; font-size: 18px; }
 p { margin: 0; }
 .soft { color: var(--soft); font-size: 13px; line-height: 17px; }
 .note { white-space: pre-line; max-width: 90ch; padding: 0 16px 8px; }
+main { flex: 1; display: flex; flex-direction: column; min-height: 0; }
 .stage { flex: 1; min-height: 320px; display: grid; grid-template-columns: minmax(0, 1fr) 260px; border-top: 1px solid var(--line); }
 canvas { display: block; width: 100%; height: 100%; min-height: 0; cursor: grab; touch-action: none; }
 canvas:focus-visible, button:focus-visible, summary:focus-visible { outline: 2px solid ${LIGHT.accent}; outline-offset: -2px; }
@@ -220,7 +221,6 @@ export function graphHtml(screen: OnScreen): string {
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'">
 <title>${escapeXml(title)}</title>
-<link rel="icon" href="data:,">
 <style>${STYLE}</style>
 </head>
 <body>
@@ -229,13 +229,15 @@ export function graphHtml(screen: OnScreen): string {
 <button id="in" type="button">Zoom in</button>
 <button id="out" type="button">Zoom out</button>
 <button id="fit" type="button">Everything</button>
-<p class="soft">${escapeXml(visible(prompt))}</p>
+${prompt === title ? "" : `<p class="soft">${escapeXml(prompt)}</p>`}
 <p class="soft">${metric}, in units of the target's shown activation (logits for outputs). Solid and bowed right: positive; dashed and bowed left: negative. ${escapeXml(omission(screen))} From ${escapeXml(link)}</p>
 </header>
+<main>
 ${note.trim() === "" ? "" : `<p class="note">${escapeXml(note)}</p>`}
-<main class="stage">
+<div class="stage">
 <canvas id="drawing" tabindex="0" role="img" aria-label="${escapeXml(`${title}: ${picture.nodes.length} nodes, ${picture.edges.length} edges. The strongest are listed below.`)}"></canvas>
-<aside id="told" aria-live="polite" data-rest="${escapeXml(rest)}">${escapeXml(rest)}</aside>
+<aside id="told" aria-label="What is pointed at" aria-live="polite" data-rest="${escapeXml(rest)}">${escapeXml(rest)}</aside>
+</div>
 </main>
 <details>
 <summary>The ${Math.min(TABLE_ROWS, picture.edges.length)} strongest of ${picture.edges.length} edges as a table</summary>
