@@ -23,9 +23,10 @@ raises the token, so that the circuit may become surer of it than the target mod
 new at every step; what has no z is multiplied by U, and so is the delta of every site and position.
 The circuit has to work whatever the rest does, as in training, but it may lean on the half of the
 rest that is there on average. ``ci``: the importances are the masks and deltas are off; the circuit
-has to work alone, but only under its own exact importances. With ``adversary_steps`` every U of a
-step (those of the deltas too) is moved that many times by the sign of its gradient of the task, to 0
-or to 1, before z is.
+has to work alone, but only under its own exact importances. With ``adversary_steps`` the U of every
+pair that has a z is moved that many times by the sign of its gradient of the task, to 0 or to 1,
+before z is; what was not alive, and the deltas, stay random, as in the regime ``adversarial`` of
+compute/intervention.py.
 
 **Sweep.** A row of the batch is a coefficient. All rows see the same random numbers and share
 nothing else, so that each is what a run of its own with the same seed would give.
@@ -199,14 +200,14 @@ def optimise(
     gradient = torch.zeros_like(sweep.z)
     sweep.z.grad = gradient
     for step in range(settings.steps):
-        drawn = sweep.noise(step)
+        noise = sweep.noise(step)
         for rows in sweep.groups:
             report("circuit", step, settings.steps)
-            noise = drawn
+            own_noise = noise.of_pairs
             for _ in range(settings.adversary_steps):
-                noise = sweep.attack(noise, rows)
+                own_noise = sweep.attack(noise, own_noise, rows)
                 report("circuit", step, settings.steps)
-            losses[rows], probabilities[rows], gradient[:, rows] = sweep.gradient(noise, rows)
+            losses[rows], probabilities[rows], gradient[:, rows] = sweep.gradient(noise, own_noise, rows)
         live = time.monotonic() - shown >= SNAPSHOT_INTERVAL
         if live or step % every == 0:
             now = Snapshot(step, losses.tolist(), sweep.alive(), probabilities.tolist())
@@ -239,19 +240,20 @@ def optimise(
 
 def _judge(sweep: _Sweep, settings: CircuitSettings, report: Report) -> tuple[_Judgement, _Judgement]:
     """The finished circuits under the kind of masks that was optimised, and alone."""
-    alone = _Judgement.of([sweep.judge(None, rows) for rows in sweep.groups], torch.cat)
+    nothing = sweep.no_noise()
+    alone = _Judgement.of([sweep.judge(nothing, nothing.of_pairs, rows) for rows in sweep.groups], torch.cat)
     if settings.masks == "ci":
         return alone, alone
     draws: list[_Judgement] = []
     for draw in range(DRAWS):
-        drawn = sweep.noise(draw, _JUDGE_STREAM)
+        noise = sweep.noise(draw, _JUDGE_STREAM)
         parts: list[_Judgement] = []
         for rows in sweep.groups:
             report("judge", draw, DRAWS)
-            noise = drawn
+            own_noise = noise.of_pairs
             for _ in range(settings.adversary_steps):
-                noise = sweep.attack(noise, rows)
-            parts.append(sweep.judge(noise, rows))
+                own_noise = sweep.attack(noise, own_noise, rows)
+            parts.append(sweep.judge(noise, own_noise, rows))
         draws.append(_Judgement.of(parts, torch.cat))
     report("judge", DRAWS, DRAWS)
     return _Judgement.of(draws, lambda tensors: torch.stack(tensors).mean(0)), alone
@@ -259,10 +261,15 @@ def _judge(sweep: _Sweep, settings: CircuitSettings, report: Report) -> tuple[_J
 
 @dataclass(frozen=True)
 class _Noise:
-    """U of every component [1 or rows, positions · C] and of every delta [1 or rows, positions, 1]."""
+    """The random numbers of one draw, the same for all rows; zeros, and no deltas, for masks ``ci``.
+
+    U of every component [1, positions · C] and of every delta [1, positions, 1]; ``of_pairs`` [n, 1]
+    repeats those of what has a z, where an adversary starts.
+    """
 
     components: dict[Address, Tensor]
-    deltas: dict[Address, Tensor]
+    deltas: dict[Address, Tensor] | None
+    of_pairs: Tensor
 
 
 class _Sweep:
@@ -314,40 +321,36 @@ class _Sweep:
 
     # ---- masks ----
 
-    def noise(self, step: int, stream: int = _STREAM) -> _Noise | None:
-        """The random numbers of a step, the same for all rows; None where the importances are the masks."""
+    def noise(self, step: int, stream: int = _STREAM) -> _Noise:
         if self._settings.masks == "ci":
-            return None
+            return self.no_noise()
         generator = generator_at(self._settings.seed, step, stream)
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(*shape, generator=generator).to(self.z)
 
         counts = self._decomposition.n_components
-        return _Noise(
-            {address: uniform(1, self._positions * count) for address, count in counts.items()},
-            {address: uniform(1, self._positions, 1) for address in counts},
-        )
+        components = {address: uniform(1, self._positions * count) for address, count in counts.items()}
+        deltas = {address: uniform(1, self._positions, 1) for address in counts}
+        of_pairs = torch.cat([components[a][:, place] for a, place in self._places.items()], 1).T
+        return _Noise(components, deltas, of_pairs)
 
-    def _logits(self, values: Tensor, noise: _Noise | None) -> Tensor:
+    def no_noise(self) -> _Noise:
+        """Importances as masks, deltas off."""
+        counts = self._decomposition.n_components
+        zeros = {address: self.z.new_zeros(1, self._positions * count) for address, count in counts.items()}
+        return _Noise(zeros, None, torch.zeros_like(self.z[:, :1]))
+
+    def _logits(self, values: Tensor, noise: _Noise) -> Tensor:
         """Logits [rows, vocab] at the chosen position; ``values`` [n, rows] are the masks of what has a z."""
         rows = values.shape[1]
         masks: dict[Address, Tensor] = {}
         for address, place in self._places.items():
-            count = self._decomposition.n_components[address]
-            rest = (
-                values.new_zeros(1, self._positions * count) if noise is None else noise.components[address]
-            )
-            mask = rest.expand(rows, -1).index_copy(1, place, values[self._parts[address]].T)
-            masks[address] = mask.view(rows, self._positions, count)
-        site = self._decomposition.site_function(masks, None if noise is None else noise.deltas)
+            rest = noise.components[address].expand(rows, -1)
+            mask = rest.index_copy(1, place, values[self._parts[address]].T)
+            masks[address] = mask.view(rows, self._positions, -1)
+        site = self._decomposition.site_function(masks, noise.deltas)
         return self._decomposition.target(self._tokens.expand(rows, -1), site=site)[:, -1]
-
-    def _noise_of_pairs(self, noise: _Noise | None) -> Tensor:
-        """The U of everything that has a z, [n, 1 or rows]."""
-        if noise is None:
-            return torch.zeros_like(self.z[:, :1])
-        return torch.cat([noise.components[a][:, place] for a, place in self._places.items()], 1).T
 
     # ---- objective ----
 
@@ -362,12 +365,14 @@ class _Sweep:
     def _probability(self, logits: Tensor) -> Tensor:
         return torch.softmax(logits, -1)[:, self._token]
 
-    def gradient(self, noise: _Noise | None, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Task and probability [rows] under ``noise``, and the objective's gradient by z [n, rows]."""
+    def gradient(self, noise: _Noise, own_noise: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Task and probability [rows], and the objective's gradient by z [n, rows].
+
+        ``own_noise`` [n, 1 or rows] is the U of what has a z, ``noise`` that of everything else.
+        """
         with torch.enable_grad():
             z = self.z[:, rows].detach().requires_grad_()
-            drawn = self._noise_of_pairs(noise).expand_as(z)
-            masks, powered = MaskAndPenalty.apply(z, drawn, self._p, EPS)
+            masks, powered = MaskAndPenalty.apply(z, own_noise.expand_as(z), self._p, EPS)
             logits = self._logits(masks, noise)
             task = self._task(logits)
             # Rows share no parameter, so that the gradient of the sum is every row's own.
@@ -375,23 +380,14 @@ class _Sweep:
             (gradient,) = torch.autograd.grad(objective, [z])
         return task.detach(), self._probability(logits.detach()), gradient
 
-    def attack(self, noise: _Noise | None, rows: slice) -> _Noise:
-        """``noise`` after one step of size 1 up the gradient of the task, for each row its own."""
-        assert noise is not None
+    def attack(self, noise: _Noise, own_noise: Tensor, rows: slice) -> Tensor:
+        """``own_noise`` [n, rows] after one step of size 1 up the gradient of the task, each row its own."""
         g = self.z[:, rows].clamp(0, 1)
-        shape = (g.shape[1], -1)
         with torch.enable_grad():
-            components = {a: n.expand(shape).detach().requires_grad_() for a, n in noise.components.items()}
-            deltas = {a: n.expand(*shape, 1).detach().requires_grad_() for a, n in noise.deltas.items()}
-            moving = _Noise(components, deltas)
-            logits = self._logits(g + (1 - g) * self._noise_of_pairs(moving), moving)
-            leaves = [*components.values(), *deltas.values()]
-            gradients = torch.autograd.grad(self._task(logits).sum(), leaves)
-        moved = [(n.detach() + d.sign()).clamp(0, 1) for n, d in zip(leaves, gradients, strict=True)]
-        sites = len(components)
-        return _Noise(
-            dict(zip(components, moved[:sites], strict=True)), dict(zip(deltas, moved[sites:], strict=True))
-        )
+            moving = own_noise.expand_as(g).detach().requires_grad_()
+            task = self._task(self._logits(g + (1 - g) * moving, noise)).sum()
+            (gradient,) = torch.autograd.grad(task, [moving])
+        return (moving.detach() + gradient.sign()).clamp(0, 1)
 
     # ---- results ----
 
@@ -409,10 +405,9 @@ class _Sweep:
         return result
 
     @torch.no_grad()
-    def judge(self, noise: _Noise | None, rows: slice) -> _Judgement:
-        """Rows under ``noise``; None: with their importances as masks and deltas off."""
+    def judge(self, noise: _Noise, own_noise: Tensor, rows: slice) -> _Judgement:
         g = self.z[:, rows].clamp(0, 1)
-        logits = self._logits(g + (1 - g) * self._noise_of_pairs(noise), noise)
+        logits = self._logits(g + (1 - g) * own_noise, noise)
         return _Judgement(
             self._task(logits), kl_by_position(self._expected, logits), self._probability(logits)
         )
