@@ -14,6 +14,7 @@ import {
   toScreenX,
   toScreenY,
 } from "./geometry";
+import { PITCH } from "./layout";
 import { CHARACTER, type Pen, type Shape } from "./pen";
 import type { Scene } from "./scene";
 import { edgesAt } from "./strength";
@@ -25,6 +26,10 @@ export const HEAD = 64;
 /** Curves painted as one path: few enough that overlapping edges still add up. */
 const TOGETHER = 48;
 const LEGIBLE = 13;
+/** Pixels between neighbouring nodes from which on their index is written below them. */
+const ROOM_FOR_INDEX = 46;
+/** Width of the weakest edge around what is pointed at or selected. */
+const THINNEST_CHOSEN = 1.1;
 
 /** Where one looks: `window` is the part of the screen that the drawing has, without heads. */
 export interface Look {
@@ -62,8 +67,7 @@ export function paintFrame(pen: Pen, scene: Scene, look: Look, cross: Cross | nu
     if (band.block !== null && band.block % 2 === 0)
       pen.rect(x0, top(band.top), Math.max(0, x1 - x0), (band.bottom - band.top) * view.scale, palette.wash);
   const row = layout.rows[cross === null ? -1 : (layout.rowOf[cross.site] ?? -1)];
-  if (row !== undefined)
-    pen.rect(0, top(row.top), Math.max(0, x1), row.height * view.scale, palette.accentWash);
+  if (row !== undefined) pen.rect(GUTTER - 60, top(row.top), 60, row.height * view.scale, palette.accentWash);
   layout.rows.forEach((one, n) => {
     if (n === 0 || layout.rows[n - 1]?.block !== one.block || one.height * view.scale < 7) return;
     if (top(one.top) > HEAD && top(one.top) < bottom)
@@ -79,7 +83,8 @@ export function paintFrame(pen: Pen, scene: Scene, look: Look, cross: Cross | nu
 
   pen.clip(GUTTER, 0, window.width, bottom);
   const column = layout.columns[cross === null ? -1 : (layout.columnOf[cross.position] ?? -1)];
-  if (column !== undefined) pen.rect(left(column.left), 0, column.width * view.scale, y1, palette.accentWash);
+  if (column !== undefined)
+    pen.rect(left(column.left), 0, column.width * view.scale, HEAD, palette.accentWash);
   for (const one of layout.columns) pen.line(left(one.left), HEAD - 8, left(one.left), y1, palette.hairline);
   pen.line(left(layout.width), HEAD - 8, left(layout.width), y1, palette.hairline);
   paintColumnHeads(pen, scene, look, cross);
@@ -126,9 +131,12 @@ function paintColumnHeads(pen: Pen, scene: Scene, look: Look, cross: Cross | nul
   const marked = cross === null ? -1 : (layout.columnOf[cross.position] ?? -1);
   let free = -Infinity;
   layout.columns.forEach((column, n) => {
-    const x = GUTTER + toScreenX(view, window, column.left);
-    const width = widths[n] ?? 0;
-    if (x + width < GUTTER || x > GUTTER + window.width) return;
+    const begins = GUTTER + toScreenX(view, window, column.left);
+    const ends = begins + (widths[n] ?? 0);
+    if (ends < GUTTER || begins > GUTTER + window.width) return;
+    // The head of a column that is partly in sight stays in sight.
+    const x = Math.max(begins, Math.min(GUTTER, ends - 2 * LEGIBLE));
+    const width = ends - x;
     const colour = n === marked ? palette.ink : palette.inkSoft;
     const bold = n === marked;
     const text = texts[n] ?? "";
@@ -192,7 +200,8 @@ export function paintEdges(
     while (end < to && end - start < TOGETHER && classOf(rank[edges[end] ?? 0] ?? 0) === group) end++;
     const edgeClass = CLASSES[group];
     if (edgeClass === undefined) return;
-    const width = widthOf(edgeClass, look.view.scale, look.fitScale);
+    const wide = widthOf(edgeClass, look.view.scale, look.fitScale);
+    const width = style.crowd === null ? Math.max(THINNEST_CHOSEN, wide) : wide;
     const alpha = style.crowd === null ? 0.95 : alphaOf(edgeClass, style.crowd);
     for (const positive of [true, false]) {
       const dash =
@@ -297,6 +306,18 @@ export function paintNodes(
     }
   }
   for (const node of special) paintChosen(pen, scene, look, node);
+  if (PITCH * view.scale < ROOM_FOR_INDEX) return;
+  for (const { nodes: some } of groups.values())
+    for (const node of some) {
+      const index = scene.data.index[node] ?? 0;
+      const name = index === DELTA ? "Δ" : index === BIAS ? "bias" : String(index);
+      const label = scene.data.label(node);
+      const text = label === null ? name : cut(visible(label), Math.floor((PITCH * view.scale) / CHARACTER));
+      pen.text(sx(node), sy(node) + radius(node) + LEGIBLE + 1, text, {
+        colour: palette.inkSoft,
+        align: "center",
+      });
+    }
 }
 
 /** Selected: filled with the accent. Pinned: a ring with a dot above. Found: a thin ring. */
@@ -341,6 +362,22 @@ export function edgesAround(scene: Scene, nodes: Iterable<number>, limit: number
   return Uint32Array.from(found)
     .sort((a, b) => (rank[a] ?? 0) - (rank[b] ?? 0))
     .subarray(0, limit);
+}
+
+/** Rings around the two ends of an edge that is pointed at. */
+export function paintEnds(pen: Pen, scene: Scene, look: Look, edge: number): void {
+  const { data, layout, palette, places } = scene;
+  for (const node of [data.source[edge] ?? 0, data.target[edge] ?? 0]) {
+    const radius = Math.max(2.5, markRadius(places[node] ?? 1, look.view.scale));
+    pen.begin({ stroke: palette.ink, width: 1 });
+    pen.shape(
+      "dot",
+      toScreenX(look.view, look.window, layout.x[node] ?? NaN),
+      toScreenY(look.view, look.window, layout.y[node] ?? NaN),
+      radius + 3,
+    );
+    pen.end();
+  }
 }
 
 /** The ring around what is pointed at or has the keyboard's focus. */

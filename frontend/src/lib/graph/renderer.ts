@@ -28,6 +28,7 @@ import {
   edgesAround,
   edgesInSight,
   paintEdges,
+  paintEnds,
   paintFrame,
   paintNodes,
   paintPointed,
@@ -319,6 +320,7 @@ export class GraphRenderer {
 
   #cross(): Cross | null {
     const { data } = this.#scene;
+    // The heads say where a node is; an edge has two places.
     const node = this.#pointed?.kind === "node" ? this.#pointed.node : this.#focused;
     if (node === null) return null;
     return { site: data.site[node] ?? 0, position: data.position[node] ?? 0 };
@@ -370,6 +372,7 @@ export class GraphRenderer {
     const ends = new Set<number>();
     for (const edge of around) ends.add(data.source[edge] ?? 0).add(data.target[edge] ?? 0);
     paintNodes(overlay.pen, { ...this.#scene, matches: null }, this.#look, 0, ends);
+    if (pointed.kind === "edge") paintEnds(overlay.pen, this.#scene, this.#look, pointed.edge);
     if (pointed.kind === "node")
       paintPointed(overlay.pen, this.#scene, this.#look, pointed.node, pointed.node === this.#focused);
   }

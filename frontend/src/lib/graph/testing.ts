@@ -80,7 +80,7 @@ export function madeAnswers(made: Made = {}): { detail: Record<string, unknown>;
       const mean = (busy[site] ?? 1) * share * (0.4 + 1.2 * next());
       const alive = Math.floor(mean) + (next() < mean % 1 ? 1 : 0);
       const used = new Set<number>();
-      while (used.size < alive) used.add(Math.floor(next() * 1536));
+      while (used.size < alive) used.add(Math.floor(next() * Math.max(1536, 2 * alive)));
       for (const index of [...used].sort((a, b) => a - b)) component(site, position, index);
       add(site, position, DELTA, { activation: next() });
       if (made.seed !== undefined && site % 7 === 0 && position % 5 === 0) add(site, position, BIAS);
