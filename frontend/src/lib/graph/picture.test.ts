@@ -1,0 +1,105 @@
+import { describe, expect, it } from "vitest";
+
+import { NO_FILTER, applyFilter, showAll } from "./filters";
+import { fit } from "./geometry";
+import { layOut } from "./layout";
+import { GUTTER, HEAD, edgesAround, edgesInSight } from "./paint";
+import { DARK, LIGHT } from "./palette";
+import { pictureSvg } from "./picture";
+import { type SceneParts, makeScene } from "./scene";
+import { madeGraph } from "./testing";
+
+const data = madeGraph({ nodes: 700, edges: 900, tokens: ["<a>", ' "b"', "\n", "&", "\u0000"] });
+const layout = layOut(data, { order: "strength", proportion: 1.4, include: null });
+const none: ReadonlySet<number> = new Set();
+const window = { width: 900, height: 640 };
+const fitted = fit(layout, window);
+const look = { view: fitted, window, fitScale: fitted.scale };
+
+function sceneWith(change: Partial<SceneParts> = {}): ReturnType<typeof makeScene> {
+  return makeScene({
+    data,
+    metric: "attr",
+    layout,
+    shown: showAll(data, "attr"),
+    palette: LIGHT,
+    selection: none,
+    pinned: none,
+    matches: null,
+    ...change,
+  });
+}
+
+const curves = (svg: string): number => svg.match(/M[-\d. ]+C/g)?.length ?? 0;
+
+describe("the picture as SVG", () => {
+  it("draws every shown edge once, and every row and token", () => {
+    const svg = pictureSvg(sceneWith(), look, "A title", "of a run");
+    expect(curves(svg)).toBe(data.edges);
+    for (const row of ["output", "down", "embed"]) expect(svg).toContain(`>${row}</text>`);
+    expect(svg).toContain(">&lt;a&gt;</text>");
+    expect(svg).toContain(">⏎</text>");
+    expect(svg).toContain(`width="${GUTTER + window.width}" height="${48 + HEAD + window.height}"`);
+    // The bytes that XML does not allow.
+    // eslint-disable-next-line no-control-regex
+    expect(svg).not.toMatch(/[\u0000-\u0008]/);
+    expect(svg).not.toContain("NaN");
+  });
+
+  it("opens and closes every element", () => {
+    const svg = pictureSvg(
+      sceneWith({ selection: new Set([3]), pinned: new Set([4]), matches: new Set([5]) }),
+      look,
+      "t",
+      "c",
+    );
+    const open: string[] = [];
+    for (const [, closing, name, self] of svg.matchAll(/<(\/?)(\w+)(?:[^<>"]|"[^"]*")*?(\/?)>/g)) {
+      if (closing === "/") expect(open.pop()).toBe(name);
+      else if (self !== "/" && name !== undefined) open.push(name);
+    }
+    expect(open).toEqual([]);
+  });
+
+  it("says what is hidden, and dashes the negative", () => {
+    const shown = applyFilter(data, "attr", { ...NO_FILTER, strongest: 100 });
+    const svg = pictureSvg(sceneWith({ shown }), look, "t", "c");
+    expect(curves(svg)).toBe(100);
+    expect(svg).toContain("800 edges hidden by filters");
+    const dashed = svg.match(/<path[^>]*stroke-dasharray[^>]*>/g) ?? [];
+    expect(dashed.length).toBeGreaterThan(0);
+    expect(dashed.every((path) => path.includes(LIGHT.negative))).toBe(true);
+  });
+
+  it("only what is in sight, in the colours of the night", () => {
+    const close = { ...look, view: { x: 40, y: 40, scale: 8 } };
+    const scene = sceneWith({ palette: DARK });
+    const svg = pictureSvg(scene, close, "t", "c");
+    expect(svg).toContain(DARK.paper);
+    expect(svg).not.toContain(LIGHT.positive);
+    expect(curves(svg)).toBeLessThan(data.edges);
+  });
+});
+
+describe("which edges are drawn", () => {
+  it("in sight: exactly those whose box is", () => {
+    const scene = sceneWith();
+    const everything = { left: -1e9, top: -1e9, right: 1e9, bottom: 1e9 };
+    expect([...edgesInSight(scene, everything)]).toEqual([...scene.shown.order]);
+    expect(edgesInSight(scene, { left: 1e8, top: 0, right: 1e9, bottom: 1 }).length).toBe(0);
+  });
+
+  it("around nodes: the strongest shown, once each", () => {
+    const scene = sceneWith();
+    const edge = scene.shown.order[0] ?? 0;
+    const ends = [data.source[edge] ?? 0, data.target[edge] ?? 0];
+    const around = [...edgesAround(scene, ends, 1000)];
+    expect(around[0]).toBe(edge);
+    expect(new Set(around).size).toBe(around.length);
+    const expected = [...scene.shown.order].filter(
+      (one) => ends.includes(data.source[one] ?? -1) || ends.includes(data.target[one] ?? -1),
+    );
+    expect(around).toEqual(expected);
+    expect([...edgesAround(scene, ends, 2)]).toEqual(expected.slice(0, 2));
+  });
+});
