@@ -20,8 +20,8 @@ const CELL_PADDING = { x: 8, y: 6 } as const;
 /** Space between blocks. */
 const BLOCK_GAP = 6;
 const NARROWEST = 3;
-const WIDEST_COLUMN = 240;
-const HIGHEST_ROW = 64;
+const WIDEST_COLUMN = 640;
+const HIGHEST_ROW = 96;
 const MOST_SLOTS = 32;
 
 export interface Row {
