@@ -238,11 +238,11 @@ ${note.trim() === "" ? "" : `<p class="note">${escapeXml(note)}</p>`}
 <canvas id="drawing" tabindex="0" role="img" aria-label="${escapeXml(`${title}: ${picture.nodes.length} nodes, ${picture.edges.length} edges. The strongest are listed below.`)}"></canvas>
 <aside id="told" aria-label="What is pointed at" aria-live="polite" data-rest="${escapeXml(rest)}">${escapeXml(rest)}</aside>
 </div>
-</main>
 <details>
 <summary>The ${Math.min(TABLE_ROWS, picture.edges.length)} strongest of ${picture.edges.length} edges as a table</summary>
 ${table(screen, picture.edges)}
 </details>
+</main>
 <script type="application/json" id="graph">${json}</script>
 <script>
 ${viewer}

@@ -135,9 +135,9 @@ export function summaryOf(
 export function requestWords(intervention: Intervention): string {
   const parts: string[] = [];
   if (intervention.regimes.length > 0) {
-    const nodes = intervention.selected.length;
+    const [nodes, regimes] = [intervention.selected.length, intervention.regimes.length];
     parts.push(
-      `${nodes} ${nodes === 1 ? "node" : "nodes"} kept, ${intervention.regimes.length} of 4 regimes`,
+      `${nodes} ${nodes === 1 ? "node" : "nodes"} kept, ${regimes === REGIMES.length ? "all four" : `${regimes} of 4`} regimes`,
     );
   }
   const [first, ...others] = intervention.changes;

@@ -58,6 +58,8 @@ describe("circuits", () => {
   const circuit = (id: number, coefficient: number, steps = 10): Circuit => ({
     id,
     graph_id: 1,
+    prompt_id: 1,
+    run: "demo",
     coefficient,
     settings: {
       loss: "ce",
@@ -65,6 +67,8 @@ describe("circuits", () => {
       token_id: null,
       coefficients: [0.1, 1],
       steps,
+      learning_rate: 0.02,
+      p: 1,
       masks: "ci",
       adversary_steps: 0,
       seed: 0,
@@ -73,6 +77,10 @@ describe("circuits", () => {
     loss: 1,
     kl: 0,
     probability: 0.5,
+    kl_alone: 0,
+    probability_alone: 0.5,
+    seconds: 1,
+    peak_bytes: 1,
     history: [
       { step: 0, loss: [coefficient], alive: [5], probability: [0.5] },
       { step: 10 * id, loss: [2 * coefficient], alive: [3], probability: [0.6] },

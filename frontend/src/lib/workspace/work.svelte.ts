@@ -9,20 +9,31 @@ import { getJob } from "../api/prompts";
 import type { CircuitSnapshot, Job } from "../api/promptTypes";
 import type { GraphRef } from "./store";
 
+/** What a search for circuits was asked for: a legend for its curves. */
+export interface Sweep {
+  readonly coefficients: readonly number[];
+  readonly steps: number;
+}
+
+interface Remembered {
+  readonly id: string;
+  readonly sweep: Sweep | null;
+}
+
 export type WorkKind = "intervention" | "circuits" | "graph";
 
-function remember(name: string, id: string | null): void {
+function remember(name: string, job: Remembered | null): void {
   try {
-    if (id === null) sessionStorage.removeItem(name);
-    else sessionStorage.setItem(name, id);
+    if (job === null) sessionStorage.removeItem(name);
+    else sessionStorage.setItem(name, JSON.stringify(job));
   } catch {
     // A browser that keeps nothing: the work goes on, only a reload loses sight of it.
   }
 }
 
-function remembered(name: string): string | null {
+function remembered(name: string): Remembered | null {
   try {
-    return sessionStorage.getItem(name);
+    return JSON.parse(sessionStorage.getItem(name) ?? "null") as Remembered | null;
   } catch {
     return null;
   }
@@ -32,6 +43,7 @@ export class Work {
   readonly follower = new JobFollower();
   /** Live curves, oldest first. */
   snapshots: readonly CircuitSnapshot[] = $state.raw([]);
+  sweep: Sweep | null = $state.raw(null);
   /** Counts what was finished: lists of results depend on it. */
   finished = $state(0);
   readonly #name: string;
@@ -41,24 +53,32 @@ export class Work {
   }
 
   /** `done` comes once, with what the job made. */
-  async start(ask: () => Promise<Job>, done?: JobListener["done"]): Promise<void> {
+  async start(
+    ask: () => Promise<Job>,
+    done?: JobListener["done"],
+    sweep: Sweep | null = null,
+  ): Promise<void> {
     this.snapshots = [];
+    this.sweep = sweep;
     const keepingId = async (): Promise<Job> => {
       const job = await ask();
-      remember(this.#name, job.id);
+      remember(this.#name, { id: job.id, sweep });
       return job;
     };
     await this.follower.start(keepingId, this.#listener(done));
   }
 
   async resume(): Promise<void> {
-    const id = remembered(this.#name);
-    if (id === null || this.follower.progress.kind !== "idle") return;
+    const known = remembered(this.#name);
+    if (known === null || this.follower.progress.kind !== "idle") return;
     try {
-      const job = await getJob(id);
+      const job = await getJob(known.id);
       const going = job.state === "queued" || job.state === "running";
       if (!going) remember(this.#name, null);
-      else if (this.follower.progress.kind === "idle") this.follower.follow(job, this.#listener());
+      else if (this.follower.progress.kind === "idle") {
+        this.sweep = known.sweep;
+        this.follower.follow(job, this.#listener());
+      }
     } catch (error) {
       if (!(error instanceof RequestFailed)) throw error;
       // A server that was started anew knows nothing of it.
