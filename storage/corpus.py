@@ -9,12 +9,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from storage.errors import StorageError
+
+if TYPE_CHECKING:
+    import torch
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -105,6 +108,8 @@ class TokenCorpus:
 
     def split(self, *, validation: bool) -> torch.Tensor:
         """All tokens of one split, end to end, as int32."""
+        import torch  # a server that only shows text has no use for it
+
         chosen = [self.document(i) for i in range(self.n_documents) if self.is_validation(i) == validation]
         if not chosen:
             raise CorpusError(f"no documents for {'validation' if validation else 'training'}")
@@ -112,6 +117,8 @@ class TokenCorpus:
 
     def group(self, group: int, n_groups: int) -> torch.Tensor:
         """The tokens of all documents i with i mod ``n_groups`` = ``group``, end to end, as int32."""
+        import torch
+
         chosen = [self.document(i) for i in range(group, self.n_documents, n_groups)]
         return torch.from_numpy(np.concatenate(chosen).astype(np.int32) if chosen else np.empty(0, np.int32))
 

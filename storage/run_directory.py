@@ -169,7 +169,9 @@ class RunDirectory:
 
     def corpus(self) -> TokenCorpus:
         """The tokenised text; raises :class:`storage.corpus.CorpusError`."""
-        from storage.corpus import TokenCorpus  # it needs torch; a server that only answers queries does not
+        from storage.corpus import (
+            TokenCorpus,
+        )  # tokenizers' trainers; a server that only answers queries has no use for them
 
         return TokenCorpus.load(self.path / "corpus")
 
