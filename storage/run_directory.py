@@ -169,9 +169,7 @@ class RunDirectory:
 
     def corpus(self) -> TokenCorpus:
         """The tokenised text; raises :class:`storage.corpus.CorpusError`."""
-        from storage.corpus import (
-            TokenCorpus,
-        )  # tokenizers' trainers; a server that only answers queries has no use for them
+        from storage.corpus import TokenCorpus
 
         return TokenCorpus.load(self.path / "corpus")
 
