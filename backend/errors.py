@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -109,6 +110,17 @@ def _validation_message(error: RequestValidationError) -> str:
     return "; ".join(parts)
 
 
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """The methods of all routes of the API at a path."""
+    paths: dict[str, dict[str, Any]] = app.openapi()["paths"]
+    return sorted(
+        method.upper()
+        for template, methods in paths.items()
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)
+        for method in methods
+    )
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Give every refusal of this application the same shape, those of the framework included."""
 
@@ -135,6 +147,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers or {})
         if error.status_code == 404:
             body = ErrorBody(
                 code="unknown_route",
@@ -142,6 +155,9 @@ def install_error_handlers(app: FastAPI) -> None:
                 hint="Look at /api/openapi.json for the routes there are.",
             )
         elif error.status_code == 405:
+            # The framework names the methods of one of a path's routes only.
+            methods = _methods(app, request.url.path)
+            headers |= {"Allow": ", ".join(methods)} if methods else {}
             body = ErrorBody(
                 code="method_not_allowed",
                 message=f"{request.method} is not possible at {request.url.path[:200]}",
@@ -149,7 +165,7 @@ def install_error_handlers(app: FastAPI) -> None:
             )
         else:
             body = ErrorBody(code="bad_request", message=str(error.detail), hint="Correct the request.")
-        return error_response(error.status_code, body, dict(error.headers or {}))
+        return error_response(error.status_code, body, headers)
 
     @app.exception_handler(Exception)
     def _fault(request: Request, error: Exception) -> JSONResponse:

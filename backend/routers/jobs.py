@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -15,6 +15,15 @@ from backend.service.timing import Stopwatch
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 _ERRORS = responses(404, 422)
+
+#: Named in full, for the framework would document them as events too.
+_STREAM_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": response["description"],
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
+    }
+    for status, response in _ERRORS.items()
+}
 
 JobParam = Annotated[str, Path(max_length=100, description="As a request for a computation gave it")]
 #: Seconds that a cancellation waits for the computation to have stopped.
@@ -59,7 +68,8 @@ def _position(
 @router.get(
     "/{id}/events",
     response_class=EventSourceResponse,
-    responses=_ERRORS | {204: {"description": "The job is over and its end was seen: do not ask again"}},
+    responses=_STREAM_ERRORS
+    | {204: {"description": "The job is over and its end was seen: do not ask again"}},
 )
 async def events(
     jobs: JobsDep,

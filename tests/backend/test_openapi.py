@@ -134,28 +134,9 @@ _KNOWN = {
 }
 
 
-def bounded_work(document: dict[str, Any]) -> dict[str, Any]:
-    """The specification without computations that take long on a toy run."""
-    narrowed = copy.deepcopy(document)
-    schemas = narrowed["components"]["schemas"]
-    circuit = schemas["CircuitRequest"]["properties"]
-    circuit["steps"]["maximum"] = 3
-    circuit["adversary_steps"]["maximum"] = 1
-    circuit["coefficients"]["maxItems"] = 2
-    schemas["Adversary"]["properties"]["steps"]["maximum"] = 2
-    for name in ("PromptOfTokens", "PredictionsOfTokens", "GraphOfTokens"):
-        ids = schemas[name]["properties"]["token_ids"]
-        ids["maxItems"], ids["items"]["maximum"] = 4, 270
-    for name in ("PromptOfText", "PredictionsOfText", "GraphOfText"):
-        schemas[name]["properties"]["text"]["maxLength"] = 6
-    settings = schemas["GraphSettings"]["properties"]
-    settings["targets"]["maxItems"] = 2
-    return narrowed
-
-
 def with_known_values(document: dict[str, Any]) -> dict[str, Any]:
     """The specification narrowed to runs and keys that exist."""
-    narrowed = bounded_work(document)
+    narrowed = copy.deepcopy(document)
     for methods in narrowed["paths"].values():
         for operation in methods.values():
             for parameter in operation.get("parameters", []):
@@ -169,13 +150,24 @@ def allowing_contradictions(schema: Any) -> Any:
     schema.config.checks.positive_data_acceptance.expected_statuses = [
         "2xx", "401", "403", "404", "409", "413", "422", "503"
     ]  # fmt: skip
+    # A body that breaks a limit can also be too large to be read at all.
+    schema.config.checks.negative_data_rejection.expected_statuses = [
+        "400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "503"
+    ]  # fmt: skip
     return schema
 
 
-anything = allowing_contradictions(schemathesis.openapi.from_dict(bounded_work(DOCUMENT)))
+def stop_computing(client: httpx.Client) -> None:
+    """Cancel what was started: some of it would take long."""
+    for job in client.get("/api/jobs").json()["jobs"]:
+        if job["state"] in ("queued", "running"):
+            assert client.delete(f"/api/jobs/{job['id']}").json()["state"] in ("cancelled", "done", "failed")
+
+
+anything = allowing_contradictions(schemathesis.openapi.from_dict(DOCUMENT))
 existing = allowing_contradictions(schemathesis.openapi.from_dict(with_known_values(DOCUMENT)))
 bounded = settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
@@ -188,6 +180,8 @@ bounded = settings(
 def test_whatever_is_asked(case: Any, client: httpx.Client) -> None:
     """Requests that the specification allows, and many that it does not."""
     case.call_and_validate(base_url=str(client.base_url), timeout=30)
+    if case.operation.method == "post":
+        stop_computing(client)
 
 
 def _records(client: httpx.Client) -> dict[str, Any]:
@@ -229,3 +223,5 @@ def test_whatever_is_asked_of_what_exists(case: Any, client: httpx.Client) -> No
         if noun == "prompt":
             case.path_parameters["run"] = "llama"
     case.call_and_validate(base_url=str(client.base_url), timeout=30)
+    if case.operation.method == "post":
+        stop_computing(client)
