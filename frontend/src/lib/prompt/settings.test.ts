@@ -5,7 +5,7 @@ import { USUAL, bytesWords, durationWords, settingsWords, typed } from "./settin
 describe("settings in words", () => {
   it("say what is explained and what is left out", () => {
     expect(settingsWords(USUAL)).toBe(
-      "Explains the 5 likeliest tokens of at least 1 % at the last position; delta a node of its own; every edge.",
+      "Explains the 5 likeliest tokens of at least 1 % at the last position; delta is a node of its own; every edge.",
     );
     const narrow = settingsWords({
       ...USUAL,
@@ -17,7 +17,7 @@ describe("settings in words", () => {
       delta: "off",
     });
     expect(narrow).toBe(
-      "Explains cat − dog; components with CI above 0.1; delta left out; edges of at least 0.05; the 20,000 strongest edges.",
+      "Explains cat − dog; components with CI above 0.1; delta is left out; edges of at least 0.05; the 20,000 strongest edges.",
     );
     expect(settingsWords({ ...USUAL, output_positions: [2, 5], outputs_at_most: 1 })).toContain(
       "the likeliest token of at least 1 % at position 2, 5",

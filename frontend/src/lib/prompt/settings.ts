@@ -61,11 +61,12 @@ function outputWords(settings: GraphSettings): string {
 
 /** The settings as one sentence. */
 export function settingsWords(settings: GraphSettings): string {
+  const most = settings.max_edges ?? null;
   const parts = [`Explains ${outputWords(settings)}`];
   if (settings.alive_above > 0) parts.push(`components with CI above ${plain(settings.alive_above)}`);
-  parts.push(`delta ${DELTA_WORDS[settings.delta].name}`);
+  parts.push(`delta is ${DELTA_WORDS[settings.delta].name}`);
   if (settings.threshold > 0) parts.push(`edges of at least ${plain(settings.threshold)}`);
-  parts.push(settings.max_edges === null ? "every edge" : `the ${count(settings.max_edges)} strongest edges`);
+  parts.push(most === null ? "every edge" : `the ${count(most)} strongest edges`);
   return `${parts.join("; ")}.`;
 }
 
