@@ -152,6 +152,13 @@ function omission(screen: OnScreen): string {
   const cut = shown.order.subarray(MOST_EDGES);
   const sum = cut.reduce((all, edge) => all + Math.abs(value[edge] ?? 0), 0);
   const hidden = shown.hidden.edges + cut.length + data.unsent.edges + data.omitted.edges;
+  if (screen.compact) {
+    const weaker = shown.hidden.edges + cut.length;
+    const words = "Only the pinned nodes and the edges between them.";
+    return weaker === 0
+      ? words
+      : `${words} The ${weaker.toLocaleString("en-US")} weakest are not in this file.`;
+  }
   if (hidden === 0) return "All edges of the graph are here.";
   const share = shown.hidden.share + (total > 0 ? sum / total : 0);
   // Shares of different wholes: what the server holds, of which so much was sent, of which so much is shown.

@@ -154,6 +154,19 @@ describe("saving", () => {
     expect([server.stored.pins, server.stored.version]).toEqual([["a", "b"], 2]);
   });
 
+  it("who asks for it to be sent waits for what is on its way, and for what came since", async () => {
+    const session = await opened();
+    let open = (): void => undefined;
+    server.gate = new Promise((resolve) => (open = resolve));
+    session.do({ kind: "pin", keys: ["a"] });
+    void session.flush();
+    session.do({ kind: "pin", keys: ["b"] });
+    const flushed = session.flush();
+    open();
+    await flushed;
+    expect([server.stored.pins, session.state.save.kind, server.saves]).toEqual([["a", "b"], "saved", 2]);
+  });
+
   it("closing sends what is open, and tells nobody", async () => {
     const session = await opened();
     session.do({ kind: "pin", keys: ["a"] });

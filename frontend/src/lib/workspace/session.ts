@@ -73,7 +73,7 @@ export class Session {
   #base: Stored | null = null;
   #stopTimer: () => void = () => undefined;
   #attempts = 0;
-  #sending = false;
+  #sending: Promise<void> | null = null;
 
   constructor(store: Store, net: Net, listener: (state: SessionState) => void, after: After = systemAfter) {
     this.#store = store;
@@ -145,26 +145,31 @@ export class Session {
     if (history !== this.#state.history) this.#put({ history });
   }
 
-  /** Send now what is to be sent. */
+  /** Send now what is to be sent; done when it is there, or when it is known why not. */
   async flush(): Promise<void> {
     this.#stopTimer();
+    while (this.#sending !== null) await this.#sending;
     const base = this.#base;
     const { kind } = this.#state.save;
-    if (base === null || this.#sending || kind === "saved" || kind === "conflict") return;
+    if (base === null || kind === "saved" || kind === "conflict") return;
     const contents = this.contents;
     if (same(contents, contentsOf(base))) {
       this.#saved(base);
       return;
     }
-    this.#sending = true;
     this.#put({ save: { kind: "saving" } });
-    let conclude: () => void;
+    const sent = this.#send({ version: base.version, ...contents });
+    this.#sending = sent.then(
+      () => undefined,
+      () => undefined,
+    );
     try {
-      conclude = await this.#send({ version: base.version, ...contents });
+      const conclude = await sent;
+      this.#sending = null;
+      conclude();
     } finally {
-      this.#sending = false;
+      this.#sending = null;
     }
-    conclude();
   }
 
   /** Gives what is to be done with the answer, once the way is free for the next. */
