@@ -36,7 +36,8 @@ COPY --from=page /app/frontend/dist frontend/dist
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    TRIBUTARY_RUNS=/data/runs
+    TRIBUTARY_RUNS=/data/runs \
+    TRIBUTARY_DATABASE=/data/tributary.sqlite3
 USER tributary
 WORKDIR /data
 VOLUME /data
