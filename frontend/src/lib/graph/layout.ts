@@ -15,7 +15,7 @@ import { strengths } from "./strength";
 /** Distance between neighbouring nodes of a cell. */
 export const PITCH = 8;
 /** Width to height of the drawing; a window gets the nearest, so that resizing seldom moves anything. */
-const PROPORTIONS = [0.8, 1.1, 1.4, 1.7, 2.1] as const;
+const PROPORTIONS = [0.8, 1.1, 1.4, 1.7, 2.1, 2.7, 3.5] as const;
 const CELL_PADDING = { x: 8, y: 6 } as const;
 /** Space between blocks. */
 const BLOCK_GAP = 6;

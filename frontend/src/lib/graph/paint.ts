@@ -97,10 +97,16 @@ function paintRowNames(pen: Pen, scene: Scene, look: Look, cross: Cross | null):
   const { view, window } = look;
   const top = (y: number): number => HEAD + toScreenY(view, window, y);
   const marked = cross === null ? -1 : (layout.rowOf[cross.site] ?? -1);
+  const legible = new Set<number | null>();
+  for (const band of layout.bands) {
+    // Of a block all rows are named or none is.
+    const rows = layout.rows.filter(({ top: y }) => y >= band.top && y < band.bottom);
+    if (((band.bottom - band.top) * view.scale) / rows.length >= LEGIBLE) legible.add(band.block);
+  }
   layout.rows.forEach((row, n) => {
     const middle = top(row.top + row.height / 2) + 4;
-    const legible = row.height * view.scale >= LEGIBLE;
-    if ((!legible && n !== marked) || middle < HEAD - 8 || middle > HEAD + window.height + 16) return;
+    const named = row.block === null ? row.height * view.scale >= LEGIBLE : legible.has(row.block);
+    if ((!named && n !== marked) || middle < HEAD - 8 || middle > HEAD + window.height + 16) return;
     const colour = n === marked ? palette.ink : palette.inkSoft;
     pen.text(GUTTER - 8, middle, row.name, { colour, align: "right", bold: n === marked });
   });
@@ -125,9 +131,10 @@ function paintColumnHeads(pen: Pen, scene: Scene, look: Look, cross: Cross | nul
   const { view, window } = look;
   const widths = layout.columns.map((column) => column.width * view.scale);
   const texts = layout.columns.map((column) => visible(data.tokens[column.position]?.text ?? ""));
+  const room = (width: number): number => Math.floor((width - 9) / CHARACTER);
   // Words stand upright as soon as more than a few would be cut.
-  const cramped = texts.filter((text, n) => [...text].length * CHARACTER > (widths[n] ?? 0) - 6).length;
-  const upwards = cramped > texts.length / 4;
+  const cramped = texts.filter((text, n) => [...text].length > room(widths[n] ?? 0)).length;
+  const upwards = cramped > texts.length / 6;
   const marked = cross === null ? -1 : (layout.columnOf[cross.position] ?? -1);
   let free = -Infinity;
   layout.columns.forEach((column, n) => {
@@ -151,8 +158,7 @@ function paintColumnHeads(pen: Pen, scene: Scene, look: Look, cross: Cross | nul
       return;
     }
     pen.text(x + 6, 22, String(column.position), { colour, bold });
-    const room = Math.floor((width - 8) / CHARACTER);
-    pen.text(x + 6, 44, cut(text, room), { colour: palette.ink, bold });
+    pen.text(x + 6, 44, cut(text, room(width)), { colour: palette.ink, bold });
   });
 }
 
@@ -320,27 +326,31 @@ export function paintNodes(
     }
 }
 
-/** Selected: filled with the accent. Pinned: a ring with a dot above. Found: a thin ring. */
+/**
+ * Selected: filled with the accent. Pinned: a diamond around it. Found: a ring. Where marks are too close for
+ * rings the mark itself takes the accent and its shape.
+ */
 function paintChosen(pen: Pen, scene: Scene, look: Look, node: number): void {
   const { layout, matches, palette, pinned, places, selection } = scene;
   const { view, window } = look;
-  const [x, y] = [
-    toScreenX(view, window, layout.x[node] ?? NaN),
-    toScreenY(view, window, layout.y[node] ?? NaN),
-  ];
+  const x = toScreenX(view, window, layout.x[node] ?? NaN);
+  const y = toScreenY(view, window, layout.y[node] ?? NaN);
   const radius = Math.max(2, markRadius(places[node] ?? 1, view.scale));
+  const room = (PITCH * view.scale) / 2;
+  const tight = room < radius + 3;
   if (selection.has(node)) {
     pen.begin({ fill: palette.accent, stroke: palette.paper, width: 1 });
     pen.shape(shapeOf(scene, node), x, y, radius + 1);
     pen.end();
   }
   if (pinned.has(node)) {
-    pen.begin({ stroke: palette.accent, width: 1.5 });
-    pen.shape("diamond", x, y, radius + 3);
+    pen.begin(tight ? { fill: palette.accent } : { stroke: palette.accent, width: 1.5 });
+    pen.shape("diamond", x, y, tight ? Math.max(2, room - 1) : Math.min(room + 1, radius + 3));
     pen.end();
   } else if (matches?.has(node) === true || selection.has(node)) {
-    pen.begin({ stroke: palette.accent, width: 1 });
-    pen.shape("dot", x, y, radius + 2.5);
+    const whole = tight && !selection.has(node);
+    pen.begin(whole ? { fill: palette.accent } : { stroke: palette.accent, width: 1 });
+    pen.shape("dot", x, y, whole ? radius : radius + 2.5);
     pen.end();
   }
 }
