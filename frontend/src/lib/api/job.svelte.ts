@@ -9,7 +9,7 @@ import type { CircuitSnapshot, Job, JobResult } from "./promptTypes";
 
 export type JobProgress =
   | { readonly kind: "idle" }
-  | { readonly kind: "starting" }
+  | { readonly kind: "starting"; readonly cancelling: boolean }
   | { readonly kind: "running"; readonly job: Job; readonly cancelling: boolean; readonly connected: boolean }
   | { readonly kind: "done"; readonly job: Job; readonly result: JobResult }
   | { readonly kind: "cancelled" }
@@ -48,10 +48,14 @@ export class JobFollower {
     this.#close();
     const turn = (this.#turn += 1);
     this.#listener = listener;
-    this.progress = { kind: "starting" };
+    this.progress = { kind: "starting", cancelling: false };
     try {
       const job = await ask();
-      if (turn === this.#turn) this.#take(job);
+      if (turn !== this.#turn) return;
+      const cancelling = this.progress.kind === "starting" && this.progress.cancelling;
+      this.#take(job);
+      // Cancelled before the server had answered: only now is there something to stop.
+      if (cancelling) await this.cancel();
     } catch (error) {
       if (!(error instanceof RequestFailed)) throw error;
       if (turn === this.#turn) this.progress = { kind: "failed", failure: error.failure };
@@ -70,8 +74,7 @@ export class JobFollower {
   async cancel(): Promise<void> {
     const { progress } = this;
     if (progress.kind === "starting") {
-      this.dismiss();
-      this.progress = { kind: "cancelled" };
+      this.progress = { kind: "starting", cancelling: true };
       return;
     }
     if (progress.kind !== "running" || progress.cancelling) return;
