@@ -74,6 +74,8 @@ export interface GraphData {
   find(key: string): number | null;
   /** The token's text of an embedding or output, the name of a custom target, else `null`. */
   label(node: number): string | null;
+  /** The name that somebody gave to a node that stands for a group; it is always written beside its mark. */
+  readonly name?: (node: number) => string | null;
 }
 
 export class GraphFormatError extends Error {

@@ -104,7 +104,13 @@ function paintRowNames(pen: Pen, scene: Scene, look: Look, cross: Cross | null):
     if (((band.bottom - band.top) * view.scale) / rows.length >= LEGIBLE) legible.add(band.block);
   }
   layout.rows.forEach((row, n) => {
-    const middle = top(row.top + row.height / 2) + 4;
+    // A name stays in sight for as long as some of its row is.
+    const [from, to] = [
+      Math.max(HEAD, top(row.top)),
+      Math.min(HEAD + window.height, top(row.top + row.height)),
+    ];
+    const cutOff = to - from < row.height * view.scale - 1;
+    const middle = (cutOff && to - from < LEGIBLE ? top(row.top + row.height / 2) : (from + to) / 2) + 4;
     const named = row.block === null ? row.height * view.scale >= LEGIBLE : legible.has(row.block);
     if ((!named && n !== marked) || middle < HEAD - 8 || middle > HEAD + window.height + 16) return;
     const colour = n === marked ? palette.ink : palette.inkSoft;
@@ -312,11 +318,20 @@ export function paintNodes(
     }
   }
   for (const node of special) paintChosen(pen, scene, look, node);
+  for (const { nodes: some } of scene.data.name === undefined ? [] : groups.values())
+    for (const node of some) {
+      const name = scene.data.name?.(node) ?? null;
+      if (name === null) continue;
+      const x = sx(node) + radius(node) + 8;
+      pen.rect(x - 3, sy(node) - 10, [...name].length * CHARACTER + 6, 20, palette.paper);
+      pen.text(x, sy(node) + 4, name, { colour: palette.ink, bold: true });
+    }
   if (PITCH * view.scale < ROOM_FOR_INDEX) return;
   for (const { nodes: some } of groups.values())
     for (const node of some) {
       const index = scene.data.index[node] ?? 0;
       const name = index === DELTA ? "Δ" : index === BIAS ? "bias" : String(index);
+      if (typeof scene.data.name?.(node) === "string") continue;
       const label = scene.data.label(node);
       const text = label === null ? name : cut(visible(label), Math.floor((PITCH * view.scale) / CHARACTER));
       pen.text(sx(node), sy(node) + radius(node) + LEGIBLE + 1, text, {
