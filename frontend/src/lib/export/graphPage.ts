@@ -56,6 +56,12 @@ function short(value: number | undefined): number | null {
 
 const tenth = (value: number | undefined): number => Math.round(10 * (value ?? 0)) / 10;
 
+/** A group has its name alone. */
+function shownLabel(data: GraphData, node: number): string | null {
+  const label = typeof data.name?.(node) === "string" ? null : data.label(node);
+  return label === null ? null : visible(label);
+}
+
 interface Drawn {
   /** Of the whole graph's numbers; the file counts anew. */
   readonly nodes: readonly number[];
@@ -122,11 +128,10 @@ function payload(screen: OnScreen, { nodes, edges }: Drawn): unknown {
       y: placed.map((node) => tenth(layout.y[node])),
       r: placed.map((node) => tenth(2.5 + (most > 0 ? 3.5 * Math.sqrt((through[node] ?? 0) / most) : 0))),
       s: placed.map((node) => shapeOf(data, node)),
-      k: placed.map((node) => data.key(node)),
-      l: placed.map((node) => {
-        const label = data.label(node);
-        return label === null ? null : visible(label);
-      }),
+      k: placed.map((node) => data.name?.(node) ?? data.key(node)),
+      l: placed.map((node) => shownLabel(data, node)),
+      /** Names that are written beside the marks. */
+      w: placed.map((node) => data.name?.(node) ?? null),
       f: placed.map((node) => Number(screen.selection.has(node)) + 2 * Number(screen.pinned.has(node))),
       n: placed.map((node) => screen.notes.get(data.key(node)) ?? ""),
     },
@@ -170,8 +175,9 @@ function table(screen: OnScreen, edges: readonly number[]): string {
   const { data, metric } = screen;
   const { value } = strengths(data, metric);
   const name = (node: number): string => {
-    const label = data.label(node);
-    return escapeXml(label === null ? data.key(node) : `${data.key(node)} ${visible(label)}`);
+    const label = shownLabel(data, node);
+    const key = data.name?.(node) ?? data.key(node);
+    return escapeXml(label === null ? key : `${key} ${label}`);
   };
   const rows = edges
     .slice(0, TABLE_ROWS)

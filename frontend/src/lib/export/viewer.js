@@ -131,6 +131,16 @@
     }
     for (const edge of around ?? []) line(edge, colours, 0.95, Math.max(1.6, drawnAs(edge).width * grow));
     for (let node = 0; node < count; node += 1) mark(node, colours);
+    context.font = "600 13px ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace";
+    context.textAlign = "left";
+    for (let node = 0; node < count; node += 1) {
+      if (nodes.w[node] === null) continue;
+      const [x, y] = [px(nodes.x[node]) + radius(node) + 8, py(nodes.y[node])];
+      context.fillStyle = colours.paper;
+      context.fillRect(x - 3, y - 10, context.measureText(nodes.w[node]).width + 6, 20);
+      context.fillStyle = colours.ink;
+      context.fillText(nodes.w[node], x, y + 4);
+    }
     context.restore();
     heads(colours);
   }

@@ -70,6 +70,7 @@ describe("the pinned subgraph", () => {
     const { data: sub, members, place, inside } = pinnedSubgraph(data, contents, true);
     expect(sub.nodes).toBe(2 + rest.length);
     expect([sub.key(0), sub.label(0), sub.scale[0]]).toEqual([`${GROUP_KEY}1`, "early (8)", 1]);
+    expect([sub.name?.(1), sub.name?.(2)]).toEqual(["late", null]);
     expect(sub.find(`${GROUP_KEY}2`)).toBe(1);
     expect([place.get(first[5] ?? -1), place.get(rest[0] ?? -1)]).toEqual([0, 2]);
     const merged = strengthsOf(sub, "attr");

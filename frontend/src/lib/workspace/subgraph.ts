@@ -145,6 +145,7 @@ export function pinnedSubgraph(
     attrAbs: Float32Array.from(pairs, ([, sum]) => sum.attrAbs),
     key,
     find: (wantedKey) => byKey.get(wantedKey) ?? null,
+    name: (node) => groups[node]?.name ?? null,
     label: (node) => {
       const group = groups[node];
       if (!group) return data.label(heads[node] ?? 0);
