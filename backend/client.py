@@ -18,6 +18,7 @@ from __future__ import annotations
 import importlib
 import json
 import struct
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -81,6 +82,8 @@ from backend.schemas import (
 )
 
 M = TypeVar("M", bound=BaseModel)
+#: Seconds before a stream that was cut is taken up again.
+_RECONNECT = 0.5
 #: A prompt's text, or its token ids exactly.
 TextOrIds = str | Sequence[int]
 OnProgress = Callable[[Job], object]
@@ -217,7 +220,8 @@ class Client:
                         if name == "end":
                             return
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.ReadTimeout):
-                continue  # the server says with the next request whether it is still there
+                pass
+            time.sleep(_RECONNECT)  # the next request shows whether the server is still there
 
 
 def _raise_refusal(answer: httpx.Response) -> None:

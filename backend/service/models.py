@@ -6,6 +6,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from backend.service.run import Run
+from storage.errors import RunError
+from storage.files import sha256_file
 
 if TYPE_CHECKING:
     from compute.decomposition.model import Decomposition
@@ -31,6 +33,8 @@ class Models:
         while len(self._loaded) >= _KEPT:
             self._loaded.popitem(last=False)
         found = load_decomposition(run.directory, self.device())
+        if sha256_file(run.directory.path / "run.json") != run.digest:
+            raise RunError(f"the run {run.name} was made again at this moment", "ask again")
         self._loaded[run.digest] = found
         return found
 

@@ -116,6 +116,8 @@ class Workshop:
                     raise ServiceError(503, "given_up", "Nobody waits for the answer any more", "Ask again.")
         finally:
             if not waiting.done():
+                # Whatever it still ends with is nobody's.
+                waiting.add_done_callback(lambda over: over.cancelled() or over.exception())
                 task.abandon()
 
     def close(self) -> None:

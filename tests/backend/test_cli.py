@@ -330,3 +330,63 @@ def test_help_is_quick_and_needs_no_torch(runs_folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     # Processor time, so that a busy machine does not fail it.
     assert float(done.stderr) < 0.6, time.perf_counter() - started
+
+
+# ---- prompt graphs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delta", ["node", "off", "through"])
+def test_a_graph_as_a_document(tributary: Any, llama: RunDirectory, delta: str) -> None:
+    import torch
+
+    from backend.pipelines.load import load_decomposition
+    from compute.attribution.prompt import PromptSettings, prompt_graph
+
+    result = tributary("graph", "llama", "--text", "the fox", "--delta", delta, "--json")
+    assert (result.code, result.err) == (0, "")
+    found = result.document
+    assert found.keys() == {"run", "tokens", "delta", "nodes", "edges", "omitted", "seconds"}
+    assert (found["run"], found["delta"]) == ("llama", delta)
+    assert found["tokens"] == llama.tokenizer().encode("the fox").ids
+    expected = prompt_graph(
+        load_decomposition(llama), torch.tensor(found["tokens"]), PromptSettings(delta=delta)
+    )
+    assert [node["key"] for node in found["nodes"]] == expected.nodes.keys()
+    assert all(node.keys() == {"key", "ci", "activation"} for node in found["nodes"])
+    assert found["edges"].keys() == {"source", "target", "attr", "attr_abs"}
+    assert found["edges"]["source"] == expected.edges.source.tolist()
+    assert found["edges"]["target"] == expected.edges.target.tolist()
+    assert found["edges"]["attr"] == pytest.approx(expected.edges.attr.tolist(), rel=1e-6)
+    assert found["edges"]["attr_abs"] == pytest.approx(expected.edges.attr_abs.tolist(), rel=1e-6)
+    assert found["omitted"] == {"edges": 0, "share": 0}
+    assert found["seconds"] > 0
+
+
+def test_a_graph_as_a_table(tributary: Any) -> None:
+    result = tributary("graph", "llama", "--text", "the fox", "-k", "3", "--max-edges", "40")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert "th|e|␣|f|o|x" in lines[0]
+    assert "40 edges" in lines[1]
+    assert sum("█" in line for line in lines) == 3
+    assert "3 of 40 edges" in result.out
+    assert "were left out" in result.out
+
+
+def test_graphs_that_cannot_be(tributary: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments, words in (
+        (("llama", "--text", ""), "empty"),
+        (("llama", "--text", "z" * 40), "40 tokens; the model reads 32"),
+        (("nope", "--text", "a"), "no run called"),
+        (("llama",), "--text"),
+        (("llama", "--text", "a", "--delta", "x"), "delta"),
+        (("llama", "--text", "a", "--device", "cuda:7"), "CUDA"),
+    ):
+        result = tributary("graph", *arguments)
+        assert (result.code, result.out) == (2, "")
+        assert words in result.err
+        assert len(result.err.splitlines()) == 1
+    monkeypatch.setenv("TRIBUTARY_MEMORY_LIMIT", str(2**20))
+    result = tributary("graph", "llama", "--text", "the quick brown fox jumps")
+    assert result.code == 2
+    assert "1.0 MiB are allowed" in result.err
