@@ -3,8 +3,9 @@
 import { parseSite } from "../address";
 import type { GraphData } from "../graph/data";
 
-/** The node's component over the whole run, as the explorer names it; `null` for custom targets. */
+/** The node's component over the whole run, as the explorer names it; `null` for custom targets and groups. */
 export function datasetKey(data: GraphData, node: number): string | null {
+  if (typeof data.name?.(node) === "string") return null;
   const address = data.addresses[data.site[node] ?? -1] ?? "target";
   if (address === "target") return null;
   const key = data.key(node);

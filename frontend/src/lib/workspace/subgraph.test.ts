@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { madeGraph } from "../graph/testing";
 import { strengthsOf } from "../graph/strength";
 import { type Contents, EMPTY } from "./model";
-import { GROUP_KEY, pinnedSubgraph } from "./subgraph";
+import { pinnedSubgraph } from "./subgraph";
 
 const data = madeGraph({ nodes: 120, edges: 900 });
 const strength = strengthsOf(data, "attr");
@@ -69,9 +69,9 @@ describe("the pinned subgraph", () => {
     };
     const { data: sub, members, place, inside } = pinnedSubgraph(data, contents, true);
     expect(sub.nodes).toBe(2 + rest.length);
-    expect([sub.key(0), sub.label(0), sub.scale[0]]).toEqual([`${GROUP_KEY}1`, "early (8)", 1]);
+    expect([sub.key(0), sub.label(0), sub.scale[0]]).toEqual(["early (8 nodes)", null, 1]);
     expect([sub.name?.(1), sub.name?.(2)]).toEqual(["late", null]);
-    expect(sub.find(`${GROUP_KEY}2`)).toBe(1);
+    expect(sub.find("late (8 nodes)")).toBe(1);
     expect([place.get(first[5] ?? -1), place.get(rest[0] ?? -1)]).toEqual([0, 2]);
     const merged = strengthsOf(sub, "attr");
     const mergedAbs = strengthsOf(sub, "attr_abs");
@@ -96,6 +96,16 @@ describe("the pinned subgraph", () => {
     ];
     expect(pinnedSubgraph(data, { ...EMPTY, groups }, true).data.nodes).toBe(1);
     expect(pinnedSubgraph(data, { ...EMPTY, groups }, false).data.key(0)).toBe(shared);
+  });
+
+  it("groups of one name keep apart", () => {
+    const groups = [0, 1].map((n) => ({ id: String(n), name: "same", members: [key(busy[n] ?? 0)] }));
+    const { data: sub } = pinnedSubgraph(data, { ...EMPTY, groups }, true);
+    expect([sub.key(0), sub.key(1), sub.find("same (1 node) #2")]).toEqual([
+      "same (1 node)",
+      "same (1 node) #2",
+      1,
+    ]);
   });
 
   it("says which pins the graph does not have", () => {

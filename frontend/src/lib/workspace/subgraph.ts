@@ -9,10 +9,7 @@
 
 import { type GraphData, type GraphMetric } from "../graph/data";
 import { strengthsOf } from "../graph/strength";
-import { NAME_LIMIT, type Contents, type Group } from "./model";
-
-/** Address of merged nodes; each stands where its strongest member stands. */
-export const GROUP_KEY = "group:";
+import type { Contents, Group } from "./model";
 
 export interface Subgraph {
   readonly data: GraphData;
@@ -79,6 +76,25 @@ function throughOf(data: GraphData, strength: Float32Array): Float64Array {
   return through;
 }
 
+/** Those of the graph; a merged node is called by its group's name and size, told apart where two are alike. */
+function keysOf(
+  data: GraphData,
+  heads: readonly number[],
+  members: readonly (readonly number[])[],
+  groups: readonly (Group | null)[],
+): readonly string[] {
+  const seen = new Map<string, number>();
+  return heads.map((head, node) => {
+    const group = groups[node];
+    if (!group) return data.key(head);
+    const size = members[node]?.length ?? 0;
+    const name = `${group.name} (${size} ${size === 1 ? "node" : "nodes"})`;
+    const before = seen.get(name) ?? 0;
+    seen.set(name, before + 1);
+    return before === 0 ? name : `${name} #${before + 1}`;
+  });
+}
+
 /** `merge`: groups become one node each; otherwise their members stand alone. */
 export function pinnedSubgraph(
   data: GraphData,
@@ -118,11 +134,9 @@ export function pinnedSubgraph(
   const heads = members.map((nodes) => principal(nodes, through));
   const column = (values: Float32Array, ofGroup: number): Float32Array =>
     Float32Array.from(heads, (head, node) => (groups[node] === null ? (values[head] ?? NaN) : ofGroup));
-  const key = (node: number): string => {
-    const group = groups[node];
-    return group ? GROUP_KEY + group.id : data.key(heads[node] ?? 0);
-  };
-  const byKey = new Map(heads.map((_, node) => [key(node), node]));
+  const keys = keysOf(data, heads, members, groups);
+  const key = (node: number): string => keys[node] ?? "";
+  const byKey = new Map(keys.map((one, node) => [one, node]));
   const missing = [...chosenKeys(contents)].filter((one) => data.find(one) === null);
 
   const sub: GraphData = {
@@ -146,12 +160,7 @@ export function pinnedSubgraph(
     key,
     find: (wantedKey) => byKey.get(wantedKey) ?? null,
     name: (node) => groups[node]?.name ?? null,
-    label: (node) => {
-      const group = groups[node];
-      if (!group) return data.label(heads[node] ?? 0);
-      const size = members[node]?.length ?? 0;
-      return `${group.name.slice(0, NAME_LIMIT)} (${size})`;
-    },
+    label: (node) => (groups[node] === null ? data.label(heads[node] ?? 0) : null),
   };
   const place = new Map(members.flatMap((nodes, node) => nodes.map((one) => [one, node] as const)));
   return {
