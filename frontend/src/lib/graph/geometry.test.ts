@@ -62,7 +62,14 @@ describe("views", () => {
   });
 
   it("hold keeps the drawing in reach", () => {
-    expect(hold({ x: -1e9, y: 1e9, scale: 1e9 }, drawing, window)).toEqual({ x: 0, y: 900, scale: 16 });
+    const far = hold({ x: -1e9, y: 1e9, scale: 1e9 }, drawing, window);
+    expect(far.scale).toBe(16);
+    const sight = inSight(far, window);
+    expect(sight.left * far.scale).toBeCloseTo(-0.2 * window.width);
+    expect((sight.bottom - drawing.height) * far.scale).toBeCloseTo(0.2 * window.height);
+    expect(hold(view, drawing, window)).toEqual(view);
+    const small = { x: 0, y: 0, scale: fit(drawing, window).scale / 2 };
+    expect(hold(small, drawing, window)).toEqual({ ...small, x: 1000, y: 450 });
     expect(hold({ x: 5, y: 5, scale: 0 }, drawing, window).scale).toBe(fit(drawing, window).scale / 2);
   });
 

@@ -51,13 +51,24 @@ export function toView(viewport: Viewport, drawing: Size, window: Size): View {
   };
 }
 
-/** Keep some of the drawing in the window, and the scale within its limits. */
-export function hold(viewport: View, drawing: Size, window: Size): View {
+/** How much of the window may lie beyond the border of the drawing. */
+const BEYOND = 0.2;
+
+function within(centre: number, drawing: number, window: number, scale: number): number {
+  const half = window / 2 / scale;
+  const slack = (BEYOND * window) / scale;
+  const least = Math.min(drawing / 2, half - slack);
+  const most = Math.max(drawing / 2, drawing - half + slack);
+  return Math.min(Math.max(centre, least), most);
+}
+
+/** Keep the drawing in the window, and the scale within its limits. */
+export function hold(view: View, drawing: Size, window: Size): View {
   const smallest = fit(drawing, window).scale / 2;
-  const scale = Math.min(Math.max(viewport.scale, smallest), Math.max(LARGEST_SCALE, smallest));
+  const scale = Math.min(Math.max(view.scale, smallest), Math.max(LARGEST_SCALE, smallest));
   return {
-    x: Math.min(Math.max(viewport.x, 0), drawing.width),
-    y: Math.min(Math.max(viewport.y, 0), drawing.height),
+    x: within(view.x, drawing.width, window.width, scale),
+    y: within(view.y, drawing.height, window.height, scale),
     scale,
   };
 }
