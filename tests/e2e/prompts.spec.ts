@@ -188,13 +188,25 @@ test("two graphs of a prompt are compared; names and settings are kept", async (
   await expect(page.locator("main .counts")).toContainText("edges that differ");
 });
 
-test("a computation is cancelled in the middle, and the next one works", async ({ page, server, found }) => {
-  await page.goto(`${server.url}/runs/${found.run}/prompts`);
+/** Start a computation that takes long enough to be watched: a long prompt, influence through the deltas. */
+async function computeSlowly(page: Page, url: string, run: string): Promise<void> {
+  await page.goto(`${url}/runs/${run}/prompts`);
   const long = "the man went to the house and he was ".repeat(8).trim();
   await page.getByRole("textbox", { name: /Type or paste some text/ }).fill(long);
   await page.getByText(/^Explains the 5 likeliest/).click();
   await page.getByLabel(/passed through/).check();
   await page.getByRole("button", { name: "Compute the graph" }).click();
+  await expect(page.getByRole("progressbar")).toBeVisible();
+}
+
+test("a computation is cancelled in the middle, also after a reload, and the next one works", async ({
+  page,
+  server,
+  found,
+}) => {
+  await computeSlowly(page, server.url, found.run);
+  await expect(page).toHaveURL(/\/prompts\/\d+$/);
+  await page.reload();
   await expect(page.getByRole("progressbar")).toBeVisible();
   await page.getByRole("button", { name: "Cancel" }).click();
   await expect(page.getByText("Stopped. Nothing was kept of it.")).toBeVisible({ timeout: 5000 });
@@ -202,8 +214,29 @@ test("a computation is cancelled in the middle, and the next one works", async (
     jobs: { state: string }[];
   };
   expect(jobs[0]?.state).toBe("cancelled");
-  await page.getByLabel(/a node of its own/).check();
   await compute(page, server.url, found.run, "the man");
+});
+
+test("the server is killed in the middle of a computation: the page says so, and it can be started again", async ({
+  page,
+  server,
+  found,
+  errors,
+}) => {
+  await computeSlowly(page, server.url, found.run);
+  await server.kill();
+  await expect(page.getByText("The server has not answered since")).toBeVisible();
+  await server.start();
+  await expect(page.getByText("The server was restarted while it computed this.").last()).toBeVisible({
+    timeout: 60_000,
+  });
+  await page.getByRole("button", { name: "Dismiss" }).click();
+  await page.getByLabel(/a node of its own/).check();
+  await page.getByRole("button", { name: "Compute the graph" }).click();
+  await expect(graph(page)).toBeVisible({ timeout: 60_000 });
+  // The browser logs what was refused or not found meanwhile; the page itself fails on nothing.
+  expect(errors.filter((text) => !/ERR_|404/.test(text))).toEqual([]);
+  errors.length = 0;
 });
 
 test("what is too large is refused with the numbers and with what would fit", async ({
@@ -231,7 +264,7 @@ test("the server is killed and comes back: nothing that was saved is lost", asyn
   await page.keyboard.press("ArrowUp");
   await page.keyboard.press("Enter");
   await expect(panel(page).getByRole("button", { name: "Pin", exact: true })).toBeVisible();
-  await server.stop();
+  await server.kill();
   await page.keyboard.press("p");
   await expect(page.getByText("The server has not answered since")).toBeVisible();
   await expect(graph(page)).toBeVisible();

@@ -62,6 +62,16 @@ export class Server {
     throw new Error(`The server did not start:\n${this.#said}`);
   }
 
+  /** Without a warning, as a crash would. */
+  async kill(): Promise<void> {
+    const child = this.#process;
+    if (child === null || child.exitCode !== null) return;
+    const gone = new Promise((done) => child.once("exit", done));
+    child.kill("SIGKILL");
+    await gone;
+    this.#process = null;
+  }
+
   async stop(): Promise<void> {
     const child = this.#process;
     if (child === null || child.exitCode !== null) return;

@@ -12,7 +12,8 @@ export type JobProgress =
   | { readonly kind: "starting"; readonly cancelling: boolean }
   | { readonly kind: "running"; readonly job: Job; readonly cancelling: boolean; readonly connected: boolean }
   | { readonly kind: "done"; readonly job: Job; readonly result: JobResult }
-  | { readonly kind: "cancelled" }
+  /** `asked`: by this page; otherwise by another, or by a server that was stopped. */
+  | { readonly kind: "cancelled"; readonly asked: boolean }
   | { readonly kind: "failed"; readonly failure: Failure };
 
 export interface JobListener {
@@ -36,6 +37,8 @@ export class JobFollower {
   #source: EventSource | null = null;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #listener: JobListener = {};
+  /** It was this page that asked for it to be stopped. */
+  #asked = false;
   /** Counts the jobs started: an answer to an older one changes nothing. */
   #turn = 0;
 
@@ -47,6 +50,7 @@ export class JobFollower {
   async start(ask: () => Promise<Job>, listener: JobListener = {}): Promise<void> {
     this.#close();
     const turn = (this.#turn += 1);
+    this.#asked = false;
     this.#listener = listener;
     this.progress = { kind: "starting", cancelling: false };
     try {
@@ -66,6 +70,7 @@ export class JobFollower {
   follow(job: Job, listener: JobListener = {}): void {
     this.#close();
     this.#turn += 1;
+    this.#asked = false;
     this.#listener = listener;
     this.#take(job);
   }
@@ -78,6 +83,7 @@ export class JobFollower {
       return;
     }
     if (progress.kind !== "running" || progress.cancelling) return;
+    this.#asked = true;
     this.progress = { ...progress, cancelling: true };
     try {
       await cancelJob(progress.job.id);
@@ -114,7 +120,10 @@ export class JobFollower {
       }
       case "cancelled":
         this.#close();
-        this.progress = { kind: "cancelled" };
+        this.progress = {
+          kind: "cancelled",
+          asked: this.#asked,
+        };
         return;
       case "failed":
         this.#close();
