@@ -131,6 +131,8 @@ export class GraphRenderer {
   #focused: number | null = null;
   #nodePicker: NodePicker;
   #edgePicker: EdgePicker | null = null;
+  /** Of the edges around the selection, which stand out and are what one points at. */
+  #focusPicker: EdgePicker | null = null;
   #work: Work[] = [];
   #chunk = 200;
   #frame = 0;
@@ -258,7 +260,9 @@ export class GraphRenderer {
       (one) => shown.nodes[one] === 1 || selection.has(one) || pinned.has(one),
     );
     if (node !== null) return { kind: "node", node };
-    const edge = this.#edgePicker?.nearest(dx, dy, NEAR_EDGE / view.scale) ?? null;
+    const reach = NEAR_EDGE / view.scale;
+    const edge =
+      this.#focusPicker?.nearest(dx, dy, reach) ?? this.#edgePicker?.nearest(dx, dy, reach) ?? null;
     return edge === null ? null : { kind: "edge", edge };
   }
 
@@ -431,12 +435,18 @@ export class GraphRenderer {
     focus.begin(this.#ratio, MARGIN, look.view);
     focus.context.globalCompositeOperation = "destination-over";
     this.#work = this.#work.filter((work) => work.name !== "focus");
-    const edges = edgesAround(this.#scene, nodes, AROUND_SELECTED);
+    const scene = this.#scene;
+    const edges = edgesAround(scene, nodes, AROUND_SELECTED);
+    this.#focusPicker = null;
     if (edges.length === 0) return;
-    this.#work.unshift({
-      name: "focus",
-      go: this.#lines(focus, this.#scene, look, edges, edges.length, null),
-    });
+    const pick = (): boolean => {
+      this.#focusPicker = new EdgePicker(scene, edges);
+      return true;
+    };
+    this.#work.unshift(
+      { name: "focus", go: this.#lines(focus, scene, look, edges, edges.length, null) },
+      { name: "focus", go: pick },
+    );
   }
 
   /** Paint the first `count` edges as lines. Reading a pixel makes the browser paint what it was told. */
