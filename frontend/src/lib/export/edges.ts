@@ -2,9 +2,7 @@
 
 import { parquetWriteBuffer } from "hyparquet-writer";
 
-import type { GraphData } from "../graph/data";
-
-interface Edges {
+export interface Edges {
   readonly source: Uint32Array;
   readonly target: Uint32Array;
   readonly attr: Float32Array;
@@ -22,10 +20,14 @@ export interface EdgeTable {
   readonly target_scale: Float32Array;
 }
 
-/** `nodes` names the ends; `edges` may be more than those the page holds. */
-export function edgeTable(nodes: GraphData, edges: Edges): EdgeTable {
-  const keys = Array.from({ length: nodes.nodes }, (_, node) => nodes.key(node));
-  const labels = keys.map((_, node) => nodes.label(node));
+/** What an end of an edge is called, by node. */
+export interface EdgeNodes {
+  readonly keys: readonly string[];
+  readonly labels: readonly (string | null)[];
+  readonly scale: Float32Array;
+}
+
+export function edgeTable({ keys, labels, scale }: EdgeNodes, edges: Edges): EdgeTable {
   const pick = <T>(values: readonly T[], ends: Uint32Array, none: T): T[] =>
     Array.from(ends, (end) => values[end] ?? none);
   return {
@@ -35,7 +37,7 @@ export function edgeTable(nodes: GraphData, edges: Edges): EdgeTable {
     target_label: pick(labels, edges.target, null),
     attr: edges.attr,
     attr_abs: edges.attrAbs,
-    target_scale: Float32Array.from(edges.target, (end) => nodes.scale[end] ?? 1),
+    target_scale: Float32Array.from(edges.target, (end) => scale[end] ?? 1),
   };
 }
 

@@ -5,6 +5,7 @@ import { applyFilter, NO_FILTER, showAll } from "../graph/filters";
 import { madeGraph } from "../graph/testing";
 import { edgeTable, edgesParquet } from "./edges";
 import { MOST_EDGES, type OnScreen, graphHtml } from "./graphPage";
+import { nodesOf } from "./parquet";
 import { readGraph } from "./readGraph";
 
 const data = madeGraph({ nodes: 300, edges: 2500 });
@@ -100,7 +101,7 @@ describe("the page that opens offline", () => {
 
 describe("Parquet", () => {
   it("reads back as it was written, keys for numbers", async () => {
-    const table = edgeTable(data, data);
+    const table = edgeTable(nodesOf(data), data);
     const file = edgesParquet(table, { run: "demo" });
     const rows = await parquetReadObjects({ file });
     expect(rows).toHaveLength(data.edges);
@@ -118,7 +119,7 @@ describe("Parquet", () => {
 
   it("of no edges is a file too", async () => {
     const none = new Float32Array(0);
-    const table = edgeTable(data, {
+    const table = edgeTable(nodesOf(data), {
       source: new Uint32Array(0),
       target: new Uint32Array(0),
       attr: none,
