@@ -5,7 +5,7 @@ import { strengths } from "../graph/strength";
 import type { Cut } from "../location/view";
 
 /** As many edges as the eye still tells apart. */
-export const READABLE = 800;
+export const READABLE = 600;
 /** Steps of the slider. */
 export const STEPS = 1000;
 

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import { showAll } from "../graph/filters";
 import { madeGraph } from "../graph/testing";
-import { influence, towardsOutputs } from "./influence";
+import { influence, towardsOutputs, withNodes } from "./influence";
 
 const data = madeGraph({ nodes: 200, edges: 1500, outputs: 3, seed: 11 });
 const address = (node: number): string => data.addresses[data.site[node] ?? 0] ?? "";
@@ -36,5 +36,14 @@ describe("what leads to the outputs", () => {
     expect(kept.some((node) => address(node) === "output")).toBe(true);
     // Strongest first, as the drawing expects.
     expect([...shown.order]).toEqual([...all.order].filter((edge) => shown.edges[edge] === 1));
+  });
+
+  it("keeps what is selected in sight", () => {
+    const shown = towardsOutputs(data, "attr", showAll(data, "attr"), 10);
+    const hidden = shown.nodes.indexOf(0);
+    const both = withNodes(shown, [hidden, data.target[shown.order[0] ?? 0] ?? 0]);
+    expect(both.nodes[hidden]).toBe(1);
+    expect([both.nodeCount, both.hidden.nodes]).toEqual([shown.nodeCount + 1, shown.hidden.nodes - 1]);
+    expect(withNodes(both, [hidden])).toBe(both);
   });
 });

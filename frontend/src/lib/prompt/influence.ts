@@ -108,3 +108,17 @@ export function towardsOutputs(
     },
   };
 }
+
+/** The same with some nodes in sight whatever their edges: those that somebody selected. */
+export function withNodes(shown: Shown, wanted: Iterable<number>): Shown {
+  const missing = [...wanted].filter((node) => shown.nodes[node] === 0);
+  if (missing.length === 0) return shown;
+  const nodes = shown.nodes.slice();
+  for (const node of missing) nodes[node] = 1;
+  return {
+    ...shown,
+    nodes,
+    nodeCount: shown.nodeCount + missing.length,
+    hidden: { ...shown.hidden, nodes: shown.hidden.nodes - missing.length },
+  };
+}
