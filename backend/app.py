@@ -50,6 +50,9 @@ class _Application(FastAPI):
             document["components"]["schemas"] = dict(
                 sorted((found["$defs"] | document["components"]["schemas"]).items())
             )
+            # The framework describes only its own streams by their events.
+            stream = document["paths"]["/api/jobs/{id}/events"]["get"]["responses"]["200"]
+            stream["content"] = {"text/event-stream": {"itemSchema": jobs.EVENT_SCHEMA}}
             self.openapi_schema = document
         return self.openapi_schema
 

@@ -18,9 +18,9 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -245,8 +245,13 @@ class JobQueue:
             record = self._find(job_id)
             return not record.is_over or after < record.last_event
 
-    async def follow(self, job_id: str, after: int = 0) -> AsyncIterator[Event]:
-        """Events after the one numbered ``after``, until the job's end; nothing is left when it is closed."""
+    async def follow(
+        self, job_id: str, after: int = 0, heartbeat: float | None = None
+    ) -> AsyncGenerator[Event | None]:
+        """Events after the one numbered ``after``, until the job's end; nothing is left when it is closed.
+
+        ``None`` where there was nothing to tell for ``heartbeat`` seconds.
+        """
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
 
@@ -270,7 +275,11 @@ class JobQueue:
                     after = event.id
                 if over:
                     return
-                await changed.wait()
+                try:
+                    async with asyncio.timeout(heartbeat):
+                        await changed.wait()
+                except TimeoutError:
+                    yield None
         finally:
             with self._lock:
                 record.listeners.discard(notify)
@@ -294,8 +303,8 @@ class JobQueue:
     async def ended(self, job_id: str, seconds: float) -> Job:
         """The job when it is over, or as it is after ``seconds``."""
         try:
-            async with asyncio.timeout(seconds):
-                async for _ in self.follow(job_id):
+            async with asyncio.timeout(seconds), aclosing(self.follow(job_id)) as events:
+                async for _ in events:
                     pass
         except TimeoutError:
             pass

@@ -161,7 +161,9 @@ def test_a_stream_tells_how_far_it_is_and_continues_after_a_cut(api: httpx.Clien
         assert [name for _, name, _ in events(stream.iter_lines())][-1] == "end"
 
 
-def test_a_lost_browser_leaves_nothing(server: tuple[httpx.Client, Workshop]) -> None:
+def test_a_lost_browser_leaves_nothing(
+    server: tuple[httpx.Client, Workshop], caplog: pytest.LogCaptureFixture
+) -> None:
     api, workshop = server
     job = start_endless(api)
     for _ in range(15):
@@ -171,12 +173,13 @@ def test_a_lost_browser_leaves_nothing(server: tuple[httpx.Client, Workshop]) ->
     while workshop.jobs.listeners(job["id"]):
         assert time.monotonic() < deadline, "streams that nobody reads go on"
         time.sleep(0.05)
+    assert caplog.records == [], "nobody is told of a fault that is none"
     assert ok(api.get(f"jobs/{job['id']}"))["state"] == "running"
     ok(api.delete(f"jobs/{job['id']}"))
 
 
 def test_heartbeats_keep_a_silent_stream_alive(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.05)
+    monkeypatch.setattr("backend.routers.jobs.HEARTBEAT", 0.05)
     blocking = start_endless(api)
     waiting = ok(api.post("runs/tiny/graphs", json={"text": "wait"}), 202)
     with api.stream("GET", f"jobs/{waiting['id']}/events") as stream:
@@ -251,7 +254,8 @@ def test_a_server_that_computes_stops_at_once(folder: Path, tmp_path: Path, how:
             process.send_signal(how)
             assert list(seen)[-1][2]["state"] == "cancelled", "whoever watches is told"
         process.wait(10)
-        assert time.monotonic() - begun < 3
+        # Three seconds where nothing else runs; the tests may share their cores with others.
+        assert time.monotonic() - begun < 6
     finally:
         process.kill()
         api.close()

@@ -56,7 +56,7 @@ def wait_for(queue: JobQueue, job: Job) -> Job:
 
 def events_of(queue: JobQueue, job: Job, after: int = 0) -> list[Event]:
     async def gather() -> list[Event]:
-        return [event async for event in queue.follow(job.id, after)]
+        return [event async for event in queue.follow(job.id, after) if event is not None]
 
     return asyncio.run(gather())
 
