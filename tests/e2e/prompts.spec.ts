@@ -196,7 +196,8 @@ async function computeSlowly(page: Page, url: string, run: string): Promise<void
   await page.getByText(/^Explains the 5 likeliest/).click();
   await page.getByLabel(/passed through/).check();
   await page.getByRole("button", { name: "Compute the graph" }).click();
-  await expect(page.getByRole("progressbar")).toBeVisible();
+  // Not only asked for: on its way, so many of so many.
+  await expect(page.locator("progress[value]")).toBeVisible();
 }
 
 test("a computation is cancelled in the middle, also after a reload, and the next one works", async ({
@@ -273,7 +274,7 @@ test("the server is killed and comes back: nothing that was saved is lost", asyn
   await expect(page.getByText("Saved", { exact: true })).toBeVisible({ timeout: 60_000 });
   await page.reload();
   await expect(page.getByRole("tab", { name: /^Pins/ })).toContainText("1");
-  expect(errors.filter((text) => !text.includes("ERR_CONNECTION_REFUSED"))).toEqual([]);
+  expect(errors.filter((text) => !/ERR_CONNECTION/.test(text))).toEqual([]);
   errors.length = 0;
 });
 
