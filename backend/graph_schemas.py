@@ -546,7 +546,7 @@ class EdgeCheck(Schema):
 class CircuitRequest(Body):
     """Which prediction to keep, and how hard to press for few nodes."""
 
-    loss: Literal["ce", "kl", "logit"] = "ce"
+    loss: Literal["ce", "kl", "logit"] = "kl"
     position: Annotated[int, Field(ge=-1, lt=2**15)] = Field(
         default=-1, description="Where the prediction is; −1 is the last token"
     )
@@ -555,7 +555,7 @@ class CircuitRequest(Body):
         list[Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]], Field(min_length=1, max_length=32)
     ] = Field(default=[0.01, 0.03, 0.1, 0.3])
     steps: Annotated[int, Field(ge=1, le=100_000)] = 300
-    learning_rate: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.02
+    learning_rate: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.05
     p: Annotated[float, Field(gt=0, le=2, allow_inf_nan=False)] = Field(
         default=1.0, description="Exponent of the penalty on importance"
     )

@@ -51,10 +51,7 @@ export type ChangedToken = Frozen<Schemas["ChangedToken"]>;
 export type ChangedPredictions = Frozen<Schemas["ChangedPredictions"]>;
 export type EdgeCheckResult = Omit<Frozen<Schemas["EdgeCheck"]>, "source" | "target" | Cost>;
 
-type AnyCircuitRequest = Frozen<Schemas["CircuitRequest"]>;
-/** How fast it learns is left to the server. */
-export type CircuitRequest = Omit<AnyCircuitRequest, "learning_rate" | "p"> &
-  Partial<Pick<AnyCircuitRequest, "learning_rate" | "p">>;
+export type CircuitRequest = Frozen<Schemas["CircuitRequest"]>;
 /** One entry in each list for each coefficient of the sweep. */
 export type CircuitSnapshot = Frozen<Schemas["CircuitSnapshot"]>;
 export type Circuit = Omit<Frozen<Schemas["Circuit"]>, "settings"> & {

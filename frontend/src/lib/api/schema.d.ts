@@ -913,7 +913,7 @@ export interface components {
         CircuitRequest: {
             /**
              * Loss
-             * @default ce
+             * @default kl
              * @enum {string}
              */
             loss: "ce" | "kl" | "logit";
@@ -945,7 +945,7 @@ export interface components {
             steps: number;
             /**
              * Learning Rate
-             * @default 0.02
+             * @default 0.05
              */
             learning_rate: number;
             /**

@@ -74,16 +74,31 @@ export function joined(circuits: readonly Circuit[]): readonly CircuitSnapshot[]
   }));
 }
 
-/** Circuits of one search lie together: same settings, made within the same breath. */
+/** Circuits of one search are stored one after another, in far less than this. */
+const APART_MS = 60_000;
+
+/** Circuits of one search lie together: same settings, no more than were asked for, made within a breath. */
 export function sweeps(circuits: readonly Circuit[]): readonly (readonly Circuit[])[] {
-  const groups = new Map<string, Circuit[]>();
+  const groups: Circuit[][] = [];
+  const open = new Map<string, Circuit[]>();
   for (const circuit of circuits) {
-    const name = `${circuit.created.slice(0, 16)} ${JSON.stringify(circuit.settings)}`;
-    const group = groups.get(name) ?? [];
-    groups.set(name, group);
-    group.push(circuit);
+    const name = JSON.stringify(circuit.settings);
+    const group = open.get(name);
+    const last = group?.at(-1);
+    if (
+      group !== undefined &&
+      last !== undefined &&
+      group.length < circuit.settings.coefficients.length &&
+      Math.abs(Date.parse(last.created) - Date.parse(circuit.created)) < APART_MS
+    ) {
+      group.push(circuit);
+      continue;
+    }
+    const fresh = [circuit];
+    open.set(name, fresh);
+    groups.push(fresh);
   }
-  return [...groups.values()].map((group) => group.sort((a, b) => a.coefficient - b.coefficient));
+  return groups.map((group) => group.sort((a, b) => a.coefficient - b.coefficient));
 }
 
 export function settingsWords({ loss, steps, masks, adversary_steps }: CircuitRequest): string {

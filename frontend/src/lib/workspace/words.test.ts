@@ -94,6 +94,20 @@ describe("circuits", () => {
     expect(groups.map((group) => group.map((one) => one.id))).toEqual([[3], [1, 2]]);
   });
 
+  it("of the same search made twice do not", () => {
+    const groups = sweeps([circuit(4, 1), circuit(3, 0.1), circuit(2, 1), circuit(1, 0.1)]);
+    expect(groups.map((group) => group.map((one) => one.id))).toEqual([
+      [3, 4],
+      [1, 2],
+    ]);
+  });
+
+  it("of one search stay together over the turn of a minute", () => {
+    const first = { ...circuit(1, 0.1), created: "2026-01-01T10:00:59.999+00:00" };
+    const second = { ...circuit(2, 1), created: "2026-01-01T10:01:00.003+00:00" };
+    expect(sweeps([second, first]).map((group) => group.map((one) => one.id))).toEqual([[1, 2]]);
+  });
+
   it("join their histories into curves", () => {
     const snapshots = joined([circuit(1, 0.1), circuit(2, 1)]);
     expect(snapshots.map((one) => one.step)).toEqual([0, 10, 20]);
