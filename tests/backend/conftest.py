@@ -35,6 +35,7 @@ def serving(settings: Settings) -> Iterator[tuple[httpx.Client, Workshop]]:
         yield client, app.state.workshop
     server.should_exit = True
     thread.join(10)
+    assert not thread.is_alive(), "the server did not stop within 10 s"
     listener.close()
 
 
