@@ -5,7 +5,7 @@ import { fit } from "./geometry";
 import { layOut } from "./layout";
 import { GUTTER, HEAD, edgesAround, edgesInSight } from "./paint";
 import { DARK, LIGHT } from "./palette";
-import { pictureSvg } from "./picture";
+import { pictureSvg, wrapped } from "./picture";
 import { type SceneParts, makeScene } from "./scene";
 import { madeGraph } from "./testing";
 
@@ -44,6 +44,25 @@ describe("the picture as SVG", () => {
     // eslint-disable-next-line no-control-regex
     expect(svg).not.toMatch(/[\u0000-\u0008]/);
     expect(svg).not.toContain("NaN");
+  });
+
+  it("says all of the caption, in as many lines as its width needs", () => {
+    const narrow = { ...look, window: { width: 300, height: 640 } };
+    const svg = pictureSvg(sceneWith(), narrow, "A title", "of a run with a long name");
+    const lines = [...svg.matchAll(/<text x="8" y="(\d+)"[^>]*>([^<]*)<\/text>/g)];
+    expect(lines.length).toBeGreaterThan(2);
+    const said = lines.map(([, , text]) => text).join(" ");
+    expect(said).toContain("A title of a run with a long name · attr: blue positive");
+    expect(said).toContain("bowed left");
+    const [, top] = /<g transform="translate\(0 (\d+)\)">/.exec(svg) ?? [];
+    expect(Number(lines.at(-1)?.[1])).toBeLessThan(Number(top));
+    expect(svg).toContain(`height="${Number(top) + HEAD + 640}"`);
+  });
+
+  it("wraps between words, and cuts only what is longer than a line", () => {
+    expect(wrapped("one two three", 7)).toEqual(["one two", "three"]);
+    expect(wrapped("abcdefgh ij", 4)).toEqual(["abcd", "efgh", "ij"]);
+    expect(wrapped("", 4)).toEqual([""]);
   });
 
   it("opens and closes every element", () => {

@@ -12,10 +12,11 @@ import {
   paintFrame,
   paintNodes,
 } from "./paint";
-import { CanvasPen, FONT_SIZE, type Pen, SvgPen } from "./pen";
+import { CHARACTER, CanvasPen, FONT_SIZE, type Pen, SvgPen } from "./pen";
 import type { Scene } from "./scene";
 
-const TITLE = 48;
+const LINE = 18;
+const MARGIN = 8;
 /** More lines than this are not told apart at any size, and make files that nothing opens. */
 const MOST_EDGES = 40_000;
 
@@ -24,8 +25,53 @@ interface Extent {
   readonly height: number;
 }
 
-function extentOf(look: Look): Extent {
-  return { width: GUTTER + look.window.width, height: TITLE + HEAD + look.window.height };
+/** What stands above the drawing. */
+interface Words {
+  readonly title: readonly string[];
+  readonly caption: readonly string[];
+  readonly height: number;
+}
+
+function extentOf(look: Look, words: Words): Extent {
+  return { width: GUTTER + look.window.width, height: words.height + HEAD + look.window.height };
+}
+
+/** Text in lines of at most so many characters; only a word longer than a line is cut. */
+export function wrapped(text: string, most: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line !== "" && line.length + 1 + word.length > most) {
+      lines.push(line);
+      line = "";
+    }
+    line = line === "" ? word : `${line} ${word}`;
+    while (line.length > most) {
+      lines.push(line.slice(0, most));
+      line = line.slice(most);
+    }
+  }
+  return [...lines, line];
+}
+
+function wordsOf(scene: Scene, look: Look, title: string, caption: string): Words {
+  const inside = GUTTER + look.window.width - 2 * MARGIN;
+  const most = Math.max(8, Math.floor(inside / CHARACTER));
+  const lines = {
+    title: wrapped(title, most),
+    caption: wrapped(captionOf(scene, look, caption), most),
+  };
+  return { ...lines, height: (lines.title.length + lines.caption.length) * LINE + 12 };
+}
+
+/** Every line with its place. */
+function placed(words: Words): { readonly y: number; readonly text: string; readonly bold: boolean }[] {
+  const bold = words.title.length;
+  return [...words.title, ...words.caption].map((text, n) => ({
+    y: 20 + n * LINE,
+    text,
+    bold: n < bold,
+  }));
 }
 
 function offset(look: Look, x: number, y: number): Look {
@@ -38,14 +84,9 @@ function offset(look: Look, x: number, y: number): Look {
 }
 
 /** Paint everything below the title, weakest edges first. The pen's origin is the corner of the heads. */
-function paintScene(
-  pen: Pen,
-  scene: Scene,
-  look: Look,
-): { readonly drawn: number; readonly inSight: number } {
+function paintScene(pen: Pen, scene: Scene, look: Look): void {
   paintFrame(pen, scene, look, null);
-  const all = edgesInSight(scene, inSight(look.view, look.window));
-  const edges = all.subarray(0, MOST_EDGES);
+  const edges = edgesInSight(scene, inSight(look.view, look.window)).subarray(0, MOST_EDGES);
   const inner = offset(look, GUTTER, HEAD);
   const chosen = scene.selection.size > 0;
   pen.clip(GUTTER, HEAD, look.window.width, look.window.height);
@@ -61,34 +102,37 @@ function paintScene(
   }
   paintNodes(pen, scene, inner, GUTTER + HEAD);
   pen.unclip();
-  return { drawn: edges.length, inSight: all.length };
 }
 
-function captionOf(scene: Scene, counts: { drawn: number; inSight: number }, caption: string): string {
+function captionOf(scene: Scene, look: Look, caption: string): string {
   const { hidden } = scene.shown;
+  const edges = edgesInSight(scene, inSight(look.view, look.window)).length;
   const parts = [
     caption,
     `${scene.strength.metric}: blue positive, solid, bowed right; orange negative, bowed left`,
   ];
   if (hidden.edges > 0)
     parts.push(`${hidden.edges} edges hidden by filters (${(100 * hidden.share).toFixed(1)} % of all)`);
-  if (counts.drawn < counts.inSight)
-    parts.push(`the strongest ${counts.drawn} of ${counts.inSight} edges in sight drawn`);
+  if (edges > MOST_EDGES) parts.push(`the strongest ${MOST_EDGES} of ${edges} edges in sight drawn`);
   return parts.filter(Boolean).join(" · ");
 }
 
 export function pictureSvg(scene: Scene, look: Look, title: string, caption: string): string {
-  const { width, height } = extentOf(look);
+  const words = wordsOf(scene, look, title, caption);
+  const { width, height } = extentOf(look, words);
   const { palette } = scene;
   const pen = new SvgPen();
-  const counts = paintScene(pen, scene, look);
+  paintScene(pen, scene, look);
+  const texts = placed(words).map(
+    ({ y, text, bold }) =>
+      `<text x="${MARGIN}" y="${y}"${bold ? ' font-weight="600"' : ""} fill="${bold ? palette.ink : palette.inkSoft}">${escapeXml(text)}</text>`,
+  );
   return `<?xml version="1.0" encoding="UTF-8"?>
 <svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="monospace" font-size="${FONT_SIZE}">
 <title>${escapeXml(title)}</title>
 <rect width="${width}" height="${height}" fill="${palette.paper}"/>
-<text x="8" y="20" font-weight="600" fill="${palette.ink}">${escapeXml(title)}</text>
-<text x="8" y="38" fill="${palette.inkSoft}">${escapeXml(captionOf(scene, counts, caption))}</text>
-<g transform="translate(0 ${TITLE})">
+${texts.join("\n")}
+<g transform="translate(0 ${words.height})">
 ${pen.body}
 </g>
 </svg>
@@ -102,7 +146,8 @@ export async function picturePng(
   caption: string,
   scale: number,
 ): Promise<Blob> {
-  const { width, height } = extentOf(look);
+  const words = wordsOf(scene, look, title, caption);
+  const { width, height } = extentOf(look, words);
   const canvas = new OffscreenCanvas(Math.round(width * scale), Math.round(height * scale));
   const context = canvas.getContext("2d");
   if (context === null) throw new Error("This browser cannot paint off screen");
@@ -110,10 +155,10 @@ export async function picturePng(
   const pen = new CanvasPen(context);
   pen.rect(0, 0, width, height, scene.palette.paper);
   context.save();
-  context.translate(0, TITLE);
-  const counts = paintScene(pen, scene, look);
+  context.translate(0, words.height);
+  paintScene(pen, scene, look);
   context.restore();
-  pen.text(8, 20, title, { colour: scene.palette.ink, bold: true });
-  pen.text(8, 38, captionOf(scene, counts, caption), { colour: scene.palette.inkSoft });
+  for (const { y, text, bold } of placed(words))
+    pen.text(MARGIN, y, text, { colour: bold ? scene.palette.ink : scene.palette.inkSoft, bold });
   return canvas.convertToBlob({ type: "image/png" });
 }
