@@ -9,12 +9,14 @@ import {
   type View,
   GRAPH,
   TEXT_LIMIT,
+  asPrompt,
   enter,
   look,
   open,
   parseView,
   printView,
   show,
+  showDocument,
   showPrompts,
   stepBack,
   travel,
@@ -146,5 +148,52 @@ describe("walking", () => {
       "b",
     );
     expect(view).toEqual({ ...INITIAL, page: { kind: "overview", run: "b" }, metric: "attr_abs" });
+  });
+});
+
+describe("evidence in the address", () => {
+  it("holds which examples are shown, the text a card is tried on, and the table's filters", () => {
+    const view: View = {
+      ...card("1.glu.down:3"),
+      examples: "strongest",
+      token: 42,
+      text: " and he said: 100 % & more\n",
+      fires: " the",
+      rare: 0.001,
+      often: 0.25,
+    };
+    expect(reread(view)).toEqual(view);
+    expect(printView(view)).toContain("examples=strongest&token=42");
+  });
+
+  it("takes the text along to the next card, and forgets the token, whose meaning was this card's", () => {
+    const view: View = { ...card("1.glu.down:3"), token: 42, text: "some words" };
+    for (const next of [travel(view, "0.attn.q:1"), open(view, "0.attn.q:1")]) {
+      expect(next.text).toBe("some words");
+      expect(next.token).toBeNull();
+    }
+    expect(open(showPrompts(view), "0.attn.q:1").text).toBe("");
+  });
+
+  it("names a document, a place in it and the component looked at", () => {
+    const view = showDocument(card("1.glu.down:3"), 7, 1200, "1.glu.down:3");
+    expect(printView(view)).toBe("/runs/demo/documents/7?at=1200&key=1.glu.down:3");
+    expect(reread(view)).toEqual(view);
+    expect(printView(showDocument(view, 0))).toBe("/runs/demo/documents/0");
+    expect(parseView("/runs/demo/documents/7", "?key=embed:3").page).toMatchObject({ key: null, at: 0 });
+    for (const path of ["/runs/demo/documents", "/runs/demo/documents/x", "/runs/demo/documents/1/2"])
+      expect(parseView(path, "").page.kind).toBe("lost");
+  });
+
+  it("opens tokens of the corpus as a prompt with exactly these tokens", () => {
+    const view = asPrompt(card("1.glu.down:3"), " said he", [7, 0, 512]);
+    expect(printView(view)).toBe("/runs/demo/prompts?text=%20said%20he&ids=7,0,512");
+    expect(reread(view)).toEqual(view);
+  });
+
+  it("reads no share that is none", () => {
+    for (const text of ["2", "-1", "x", ""])
+      expect(parseView("/runs/demo/components", `?rare=${text}`).rare).toBeNull();
+    expect(parseView("/runs/demo/components", "?rare=0&often=1")).toMatchObject({ rare: 0, often: 1 });
   });
 });

@@ -17,10 +17,19 @@
  * | k               | entries a list                                  | 10        |
  * | subrun          | an older computation of the attributions        | newest    |
  * | trail           | the components walked through to reach this one | empty     |
+ * | examples        | card: random or strongest                       | random    |
+ * | token           | card: only examples that fire on this token id  | all       |
+ * | text            | card: one's own text to try it on               | empty     |
+ * | fires           | table: only what fires on this token            | all       |
+ * | rare, often     | table: alive on at least, at most this share    | all       |
+ * | …/documents/D   | document D of the corpus                        |           |
+ * | at              | document: the token to bring into sight         | its start |
+ * | key             | document: whose values are shown                | none      |
  *
  * On the prompts' page:
  *
  * | text            | what was typed so far                           | empty     |
+ * | ids             | its exact tokens, until it is typed over        | none      |
  *
  * On a graph's page:
  *
@@ -37,7 +46,7 @@
  * | with            | the graph this one is compared with             | none      |
  */
 
-import { isKey, isToken, parseSite } from "../address";
+import { isKey, isToken, kindOf, parseSite } from "../address";
 
 export const METRICS = ["attr", "attr_abs", "attr_frozen"] as const;
 export type Metric = (typeof METRICS)[number];
@@ -54,6 +63,10 @@ export const SORTS = [
   "key",
 ] as const;
 export type Sort = (typeof SORTS)[number];
+
+/** How examples are chosen: a random sample of all firings, or those with the largest CI. */
+export const EXAMPLES = ["random", "strongest"] as const;
+export type ExampleKind = (typeof EXAMPLES)[number];
 
 export const SIZES = [5, 10, 20, 50] as const;
 /** A walk longer than this forgets its beginning, so that the address stays short enough to send. */
@@ -109,6 +122,14 @@ export type Page =
   | { readonly kind: "prompts"; readonly run: string }
   | { readonly kind: "prompt"; readonly run: string; readonly prompt: number }
   | { readonly kind: "graph"; readonly run: string; readonly prompt: number; readonly graph: number }
+  | {
+      readonly kind: "document";
+      readonly run: string;
+      readonly document: number;
+      /** The token of the document that is to be in sight. */
+      readonly at: number;
+      readonly key: string | null;
+    }
   | { readonly kind: "lost"; readonly path: string };
 
 export interface View {
@@ -121,8 +142,17 @@ export interface View {
   readonly k: number;
   readonly subrun: string | null;
   readonly trail: readonly string[];
-  /** A prompt that is being typed. */
+  /** A prompt that is being typed; on a card: a text that it is tried on. */
   readonly text: string;
+  /** The exact tokens of `text`, where it came from elsewhere than the keyboard. */
+  readonly ids: readonly number[];
+  readonly examples: ExampleKind;
+  /** Only examples whose firing token has this id. */
+  readonly token: number | null;
+  /** Filters of the table: a token's text, and a range of the share of positions on which a component is alive. */
+  readonly fires: string;
+  readonly rare: number | null;
+  readonly often: number | null;
   readonly graph: GraphView;
 }
 
@@ -151,6 +181,12 @@ export const INITIAL: View = {
   subrun: null,
   trail: [],
   text: "",
+  ids: [],
+  examples: "random",
+  token: null,
+  fires: "",
+  rare: null,
+  often: null,
   graph: GRAPH,
 };
 
@@ -162,7 +198,7 @@ function decode(text: string): string | null {
   }
 }
 
-function parsePage(path: string): Page {
+function parsePage(path: string, query: URLSearchParams): Page {
   const parts = path.split("/").filter((part) => part !== "");
   const lost: Page = { kind: "lost", path };
   if (parts.length === 0 || (parts.length === 1 && parts[0] === "runs")) return { kind: "runs" };
@@ -170,11 +206,26 @@ function parsePage(path: string): Page {
   if (parts[0] !== "runs" || run === null || run === "") return lost;
   if (parts.length === 2) return { kind: "overview", run };
   if (parts[2] === "prompts") return parsePromptPage(run, parts.slice(3)) ?? lost;
+  if (parts[2] === "documents") return parseDocument(run, parts.slice(3), query) ?? lost;
   if (parts[2] !== "components") return lost;
   if (parts.length === 3) return { kind: "components", run };
   const key = decode(parts[3] ?? "");
   if (parts.length > 4 || key === null || !isKey(key)) return lost;
   return { kind: "card", run, key };
+}
+
+/** What follows `/runs/R/documents`. */
+function parseDocument(run: string, parts: readonly string[], query: URLSearchParams): Page | null {
+  const document = whole(parts[0] ?? null);
+  if (document === null || parts.length !== 1) return null;
+  const key = query.get("key");
+  return {
+    kind: "document",
+    run,
+    document,
+    at: whole(query.get("at")) ?? 0,
+    key: key !== null && isKey(key) && kindOf(key) === "component" ? key : null,
+  };
 }
 
 /** What follows `/runs/R/prompts`. */
@@ -232,12 +283,18 @@ function oneOf<T extends string>(values: readonly T[], text: string | null, othe
   return values.find((value) => value === text) ?? otherwise;
 }
 
+/** A share of positions, from 0 to 1. */
+function parseShare(text: string | null): number | null {
+  const share = text === null || text === "" ? NaN : Number(text);
+  return share >= 0 && share <= 1 ? share : null;
+}
+
 /** Read an address. What is not understood falls back to its default; an unknown path is `lost`. */
 export function parseView(path: string, search: string): View {
   const query = new URLSearchParams(search);
   const site = query.get("site");
   const k = Number(query.get("k"));
-  const page = parsePage(path);
+  const page = parsePage(path, query);
   return {
     page,
     site: site !== null && (isToken(site) || parseSite(site) !== null) ? site : null,
@@ -248,7 +305,18 @@ export function parseView(path: string, search: string): View {
     k: SIZES.find((size) => size === k) ?? INITIAL.k,
     subrun: query.get("subrun"),
     trail: (query.get("trail") ?? "").split(",").filter(isKey).slice(-TRAIL_LIMIT),
-    text: page.kind === "prompts" ? (query.get("text") ?? "") : "",
+    text: page.kind === "prompts" || page.kind === "card" ? (query.get("text") ?? "") : "",
+    ids:
+      page.kind === "prompts"
+        ? list(query.get("ids"))
+            .map(whole)
+            .filter((id) => id !== null)
+        : [],
+    examples: oneOf(EXAMPLES, query.get("examples"), INITIAL.examples),
+    token: page.kind === "card" ? whole(query.get("token")) : null,
+    fires: query.get("fires") ?? "",
+    rare: parseShare(query.get("rare")),
+    often: parseShare(query.get("often")),
     graph: page.kind === "graph" ? parseGraph(query) : GRAPH,
   };
 }
@@ -274,6 +342,8 @@ function printPage(page: Page): string {
       return `/runs/${encode(page.run)}/prompts/${page.prompt}`;
     case "graph":
       return `/runs/${encode(page.run)}/prompts/${page.prompt}/graphs/${page.graph}`;
+    case "document":
+      return `/runs/${encode(page.run)}/documents/${page.document}`;
     case "lost":
       return page.path;
   }
@@ -296,7 +366,19 @@ export function printView(view: View): string {
   add("k", String(view.k), String(INITIAL.k));
   add("subrun", view.subrun ?? "", "");
   if (view.page.kind === "card") add("trail", view.trail.join(","), "");
-  if (view.page.kind === "prompts" && view.text.length <= TEXT_LIMIT) add("text", view.text, "");
+  if ((view.page.kind === "prompts" || view.page.kind === "card") && view.text.length <= TEXT_LIMIT) {
+    add("text", view.text, "");
+  }
+  if (view.page.kind === "prompts" && view.text.length <= TEXT_LIMIT) add("ids", view.ids.join(","), "");
+  add("examples", view.examples, INITIAL.examples);
+  if (view.page.kind === "card") add("token", view.token === null ? "" : String(view.token), "");
+  add("fires", view.fires, "");
+  add("rare", view.rare === null ? "" : String(view.rare), "");
+  add("often", view.often === null ? "" : String(view.often), "");
+  if (view.page.kind === "document") {
+    add("at", String(view.page.at), "0");
+    add("key", view.page.key ?? "", "");
+  }
   if (view.page.kind === "graph") {
     const { graph } = view;
     add("as", graph.as, GRAPH.as);
@@ -327,27 +409,30 @@ export function travel(view: View, key: string): View {
   if (view.page.kind !== "card") return open(view, key);
   if (view.page.key === key) return view;
   const trail = [...view.trail, view.page.key].slice(-TRAIL_LIMIT);
-  return { ...view, page: { ...view.page, key }, trail };
+  return { ...view, page: { ...view.page, key }, trail, token: null };
 }
 
 /** Open a card from elsewhere than an edge: a new walk begins. */
 export function open(view: View, key: string): View {
   const run = runOf(view.page);
   if (run === null) return view;
-  return { ...view, page: { kind: "card", run, key }, trail: [], text: "", graph: GRAPH };
+  // A text that one card was tried on is there to be tried on the next.
+  const text = view.page.kind === "card" ? view.text : "";
+  return { ...view, page: { kind: "card", run, key }, trail: [], text, ids: [], token: null, graph: GRAPH };
 }
 
 /** Go back along the trail to its n-th component, counted from 0. */
 export function stepBack(view: View, n: number): View {
   const key = view.trail[n];
   if (view.page.kind !== "card" || key === undefined) return view;
-  return { ...view, page: { ...view.page, key }, trail: view.trail.slice(0, n) };
+  return { ...view, page: { ...view.page, key }, trail: view.trail.slice(0, n), token: null };
 }
 
 /** The same settings on another page of the same run. */
 export function show(view: View, kind: "overview" | "components"): View {
   const run = runOf(view.page);
-  return run === null ? view : { ...view, page: { kind, run }, trail: [], text: "", graph: GRAPH };
+  if (run === null) return view;
+  return { ...view, page: { kind, run }, trail: [], text: "", ids: [], token: null, graph: GRAPH };
 }
 
 /** The prompts of the run: all of them, one, or a graph of one. The table's search stays behind. */
@@ -359,6 +444,19 @@ export function showPrompts(view: View, prompt: number | null = null, graph: num
   if (prompt === null) return { ...settings, page: { kind: "prompts", run } };
   if (graph === null) return { ...settings, page: { kind: "prompt", run, prompt } };
   return { ...settings, page: { kind: "graph", run, prompt, graph } };
+}
+
+/** Tokens of the corpus as a new prompt: the text to read, its exact tokens for the model. */
+export function asPrompt(view: View, text: string, ids: readonly number[]): View {
+  return { ...showPrompts(view), text, ids };
+}
+
+/** A document of the corpus with one token in sight, and the values of a component where one is given. */
+export function showDocument(view: View, document: number, at = 0, key: string | null = null): View {
+  const run = runOf(view.page);
+  if (run === null) return view;
+  const { metric, raw, k, subrun } = view;
+  return { ...INITIAL, metric, raw, k, subrun, page: { kind: "document", run, document, at, key } };
 }
 
 /** The same graph, seen differently. */
