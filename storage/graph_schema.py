@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 #: All migrations in order; a file that names the last one needs nothing done.
-VERSIONS = ("0001", "0002")
+VERSIONS = ("0001", "0002", "0003")
 HEAD = VERSIONS[-1]
 #: ``PRAGMA application_id`` of our files, "TRIB".
 APPLICATION_ID = 0x54524942
@@ -191,4 +191,30 @@ notes = Table(
     Column("place", Integer, primary_key=True),
     _text("node"),
     _text("text"),
+)
+
+#: Every change of a component's label, none ever altered or removed (storage/labels.py).
+label_changes = Table(
+    "label_changes",
+    metadata,
+    _id(),
+    _text("run"),
+    _text("run_digest"),
+    _text("key"),
+    _text("kind"),
+    _integer("step"),
+    _text("name"),
+    _text("text"),
+    Column("rating", Integer),
+    _text("author"),
+    _text("created"),
+    _text("updated"),
+    _text("changed_by"),
+    _text("changed"),
+    _integer("crc"),
+    CheckConstraint("kind in ('edit', 'import', 'undo', 'redo')", name="known_kind"),
+    CheckConstraint("rating between 1 and 5", name="known_rating"),
+    Index("label_changes_of_key", "run", "run_digest", "key", "id"),
+    Index("label_changes_of_step", "step"),
+    sqlite_autoincrement=True,
 )

@@ -1,5 +1,7 @@
 """The graph database: prompts, graphs, sparse circuits, interventions and workspaces in one SQLite file.
 
+What people call components lies in the same file and is asked for through ``labels``.
+
 Several threads and several processes may use one file at once. Whatever a method confirmed by returning
 survives a crash. Methods take and return the plain values of ``storage.graph_records``.
 
@@ -55,6 +57,7 @@ from storage.graph_rows import (
 )
 from storage.graph_schema import circuits, graphs, groups, interventions, notes, pins, prompts, workspaces
 from storage.journal import Mode
+from storage.labels import LabelStore
 
 
 class GraphDatabase:
@@ -63,6 +66,8 @@ class GraphDatabase:
     def __init__(self, path: Path, journal: Journal = "auto", *, busy_timeout: float = 30.0) -> None:
         """Open the file, make it if there is none, bring an older one up to date."""
         self._database = Database(path, journal, busy_timeout)
+        #: What people call components.
+        self.labels = LabelStore(self._database)
 
     @property
     def path(self) -> Path:
@@ -416,7 +421,7 @@ class GraphDatabase:
             wrong += _wrong(lambda ident=ident: self.graph_edges(ident))
         for ident in idents[interventions]:
             wrong += _wrong(lambda ident=ident: self.intervention_result(ident))
-        return wrong
+        return wrong + self.labels.verify()
 
     # ---- common to several tables ---------------------------------------------------------------
 
