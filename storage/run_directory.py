@@ -24,6 +24,7 @@ from compute.address import Address, AddressError, parse_address
 from storage.attributions import AttributionStore
 from storage.errors import RunError, StorageError, StoreDamagedError
 from storage.files import sha256_file, subruns, sync_directory, sync_file, write_durably
+from storage.harvest import Harvest
 from storage.model_tensors import ModelTensors
 from storage.statistics import Statistics
 
@@ -193,6 +194,17 @@ class RunDirectory:
         name = self._subrun("statistics", subrun, "tributary evaluate")
         return Statistics.load(self.path / "statistics" / name)
 
+    def harvest_subruns(self) -> list[str]:
+        return subruns(self.path / "harvest")
+
+    def harvest(self, subrun: str | None = None) -> Harvest:
+        """A harvest (default: the newest). Opening reads its manifest only."""
+        name = self._subrun("harvest", subrun, "tributary harvest")
+        harvest = Harvest.open(self.path / "harvest" / name)
+        if harvest.manifest.model_sha256 != self.info.files.get("model.safetensors", ""):
+            raise StoreDamagedError(harvest.path, "was made from another model than this run's")
+        return harvest
+
     def _subrun(self, folder: str, subrun: str | None, command: str) -> str:
         names = subruns(self.path / folder)
         if not names:
@@ -235,6 +247,11 @@ class RunDirectory:
             yield _checked(
                 self.path / "statistics" / name,
                 lambda name=name: f"{len(self.statistics(name).arrays)} arrays",
+            )
+        for name in self.harvest_subruns():
+            yield _checked(
+                self.path / "harvest" / name,
+                lambda name=name: f"{self.harvest(name).verify():,} records",
             )
         for name in self.attribution_subruns():
             yield _checked(

@@ -24,6 +24,7 @@ from storage.layout import Settings
 from storage.run_directory import RunDirectory, RunImportance, RunInfo, RunSite, write_run
 from storage.statistics import write_statistics
 from storage.writer import StoreWriter
+from tests.support.naive_harvest import write_naive_harvest
 
 TEXT = "the quick brown fox jumps over a lazy dog and then it rests in warm grass until evening comes"
 
@@ -224,6 +225,7 @@ def make_tiny_run(
     delta: Literal["node", "off"] = "node",
     tied_embeddings: bool = False,
     sums: Literal["random", "engine"] = "random",
+    harvest: bool = False,
 ) -> RunDirectory:
     """Build a run at ``path`` (its last part is the run's name) and open it."""
     rng = np.random.default_rng(seed)
@@ -270,4 +272,6 @@ def make_tiny_run(
         write_random_attributions(
             run, decomposition, seed=seed, delta=delta, output_abs=output_abs, abs_part=abs_part
         )
+    if harvest:
+        write_naive_harvest(run, decomposition)
     return run
