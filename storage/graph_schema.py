@@ -11,6 +11,7 @@ from __future__ import annotations
 from sqlalchemy import (
     CheckConstraint,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -24,7 +25,7 @@ from sqlalchemy import (
 )
 
 #: All migrations in order; a file that names the last one needs nothing done.
-VERSIONS = ("0001", "0002", "0003")
+VERSIONS = ("0001", "0002", "0003", "0004")
 HEAD = VERSIONS[-1]
 #: ``PRAGMA application_id`` of our files, "TRIB".
 APPLICATION_ID = 0x54524942
@@ -217,4 +218,84 @@ label_changes = Table(
     Index("label_changes_of_key", "run", "run_digest", "key", "id"),
     Index("label_changes_of_step", "step"),
     sqlite_autoincrement=True,
+)
+
+#: Labels that one way of asking one model gave to components of a run.
+label_sets = Table(
+    "label_sets",
+    metadata,
+    _id(),
+    _text("run"),
+    _text("run_digest"),
+    _text("name"),
+    _text("strategy"),
+    _text("settings"),
+    _text("ended"),
+    _text("created"),
+    UniqueConstraint("run", "run_digest", "name", name="one_label_set"),
+    sqlite_autoincrement=True,
+)
+
+#: One component in one stage of a set; the last stage's label is the component's.
+label_items = Table(
+    "label_items",
+    metadata,
+    _id(),
+    _owner("set_id", "label_sets"),
+    _text("stage"),
+    _text("key"),
+    _text("status"),
+    _text("label"),
+    _text("answer"),
+    _text("material"),
+    _text("error"),
+    CheckConstraint("status in ('pending', 'done', 'failed')", name="known_item_status"),
+    Index("one_label_item", "set_id", "stage", "key", unique=True),
+    Index("label_items_of_key", "set_id", "key"),
+)
+
+#: One question of scoring: how many of the windows shown were judged rightly.
+label_trials = Table(
+    "label_trials",
+    metadata,
+    _id(),
+    _owner("set_id", "label_sets"),
+    _text("key"),
+    _text("kind"),
+    _integer("number"),
+    _text("status"),
+    _text("label"),
+    _integer("positives"),
+    _integer("negatives"),
+    _integer("hits"),
+    _integer("rejections"),
+    _text("details"),
+    _text("error"),
+    CheckConstraint("kind in ('detection', 'fuzzing')", name="known_trial_kind"),
+    CheckConstraint("status in ('pending', 'done', 'failed', 'impossible')", name="known_trial_status"),
+    Index("one_label_trial", "set_id", "key", "kind", "number", unique=True),
+)
+
+#: Every request that was sent, word for word, with what came back and what it cost.
+label_attempts = Table(
+    "label_attempts",
+    metadata,
+    _id(),
+    _owner("set_id", "label_sets"),
+    _text("purpose"),
+    _text("key"),
+    _integer("number"),
+    _text("state"),
+    _text("messages"),
+    _text("answer"),
+    _text("error"),
+    _integer("prompt_tokens"),
+    _integer("completion_tokens"),
+    _integer("counted"),
+    Column("cost", Float, nullable=False, server_default=text("0")),
+    Column("seconds", Float, nullable=False, server_default=text("0")),
+    _text("model"),
+    _text("created"),
+    CheckConstraint("state in ('sent', 'answered', 'failed')", name="known_attempt_state"),
+    Index("label_attempts_of_key", "set_id", "key"),
 )

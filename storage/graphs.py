@@ -57,6 +57,7 @@ from storage.graph_rows import (
 )
 from storage.graph_schema import circuits, graphs, groups, interventions, notes, pins, prompts, workspaces
 from storage.journal import Mode
+from storage.label_sets import LabelSets
 from storage.labels import LabelStore
 
 
@@ -68,6 +69,8 @@ class GraphDatabase:
         self._database = Database(path, journal, busy_timeout)
         #: What people call components.
         self.labels = LabelStore(self._database)
+        #: What language models call them.
+        self.label_sets = LabelSets(self._database)
 
     @property
     def path(self) -> Path:

@@ -202,7 +202,9 @@ def fill(database: GraphDatabase) -> tuple[int, int, int, int]:
 
 
 def rows(database: GraphDatabase) -> dict[str, int]:
-    return {table: sql(database, f"SELECT count(*) FROM {table}")[0][0] for table in metadata.tables}
+    # What people and models call components hangs on no prompt.
+    tables = [table for table in metadata.tables if not table.startswith("label_")]
+    return {table: sql(database, f"SELECT count(*) FROM {table}")[0][0] for table in tables}
 
 
 def test_what_hangs_on_something_goes_with_it(database: GraphDatabase) -> None:

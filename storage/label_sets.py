@@ -1,0 +1,440 @@
+"""Label sets: labels that a language model gave, every request that was sent for them, and their scores.
+
+A set belongs to a run by name and digest, as prompts do. A request is written down with the most that it
+can cost before it is sent, and with what it did cost when it is over: whatever happens between, no
+money is forgotten. What failed keeps the reason and is tried again; it never counts as an answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from sqlalchemy import Connection, case, delete, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.engine import RowMapping
+
+from storage.database import Database
+from storage.errors import SettingsDifferError, UnknownRecordError
+from storage.graph_rows import json_text, now
+from storage.graph_schema import label_attempts, label_items, label_sets, label_trials
+
+ItemStatus = Literal["pending", "done", "failed"]
+TrialStatus = Literal["pending", "done", "failed", "impossible"]
+TrialKind = Literal["detection", "fuzzing"]
+#: The stages whose label is the component's own, one for each strategy.
+FINAL_STAGES = ("evidence", "unify")
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """``ended``: why the work on it stopped last; empty while it goes on, or after a crash."""
+
+    id: int
+    run: str
+    run_digest: str
+    name: str
+    strategy: str
+    settings: Mapping[str, Any]
+    ended: str
+    created: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """A component in a stage. ``material`` says what was shown for it, ``answer`` is the model's, parsed."""
+
+    stage: str
+    key: str
+    status: ItemStatus
+    label: str
+    answer: Mapping[str, Any]
+    material: Mapping[str, Any]
+    error: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One question of scoring. Counts are 0 unless ``status`` is done.
+
+    ``hits`` of the ``positives`` and ``rejections`` of the ``negatives`` were judged rightly; ``label``
+    is the one that was judged.
+    """
+
+    key: str
+    kind: TrialKind
+    number: int
+    status: TrialStatus
+    label: str
+    positives: int = 0
+    negatives: int = 0
+    hits: int = 0
+    rejections: int = 0
+    details: Mapping[str, Any] | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One request. While its state is ``sent``, or where ``counted`` is False, the tokens and the cost
+    are the most that it can have cost."""
+
+    id: int
+    purpose: str
+    key: str
+    number: int
+    state: Literal["sent", "answered", "failed"]
+    messages: Sequence[Mapping[str, str]]
+    answer: str
+    error: str
+    prompt_tokens: int
+    completion_tokens: int
+    counted: bool
+    cost: float
+    seconds: float
+    model: str
+    created: str
+
+
+@dataclass(frozen=True)
+class Spending:
+    """Over all requests of a set."""
+
+    requests: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    #: Requests whose tokens nobody counted, or that never ended: counted here at their largest.
+    uncounted: int
+    cost: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Of the components of a set."""
+
+    components: int
+    done: int
+    failed: int
+
+
+class LabelSets:
+    """The label sets of a database. Safe to share between threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # ---- sets -----------------------------------------------------------------------------------
+
+    def open_set(
+        self, run: str, run_digest: str, name: str, strategy: str, settings: Mapping[str, Any]
+    ) -> tuple[LabelSet, bool]:
+        """The set of this name, and whether it is new.
+
+        Raises :class:`SettingsDifferError` where one of this name was made in another way: labels of
+        two ways of asking must not be mixed.
+        """
+        with self._database.write() as connection:
+            found = _find(connection, run, run_digest, name)
+            if found is None:
+                values = {
+                    "run": run,
+                    "run_digest": run_digest,
+                    "name": name,
+                    "strategy": strategy,
+                    "settings": json_text(dict(settings)),
+                    "created": now(),
+                }
+                connection.execute(insert(label_sets).values(values))
+                found = _find(connection, run, run_digest, name)
+                assert found is not None
+                return found, True
+        wanted = json.loads(json_text(dict(settings))) | {"strategy": strategy}
+        there = dict(found.settings) | {"strategy": found.strategy}
+        differing = sorted(k for k in wanted.keys() | there.keys() if wanted.get(k) != there.get(k))
+        if differing:
+            first = differing[0]
+            raise SettingsDifferError(
+                f"the label set {name!r} was made with another {first.replace('_', ' ')} "
+                f"({there.get(first)!r}, not {wanted.get(first)!r})",
+                "give the same options to go on with it, or another --name",
+            )
+        return found, False
+
+    def find(self, run: str, run_digest: str, name: str) -> LabelSet | None:
+        with self._database.read() as connection:
+            return _find(connection, run, run_digest, name)
+
+    def sets(self, run: str, run_digest: str) -> list[LabelSet]:
+        """Newest first."""
+        query = select(label_sets).where(label_sets.c.run == run, label_sets.c.run_digest == run_digest)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(label_sets.c.id.desc())).mappings()
+            return [_label_set(row) for row in rows]
+
+    def get(self, set_id: int) -> LabelSet:
+        with self._database.read() as connection:
+            row = connection.execute(select(label_sets).filter_by(id=set_id)).mappings().one_or_none()
+        if row is None:
+            raise UnknownRecordError(f"there is no label set {set_id}", "it may have been deleted")
+        return _label_set(row)
+
+    def end(self, set_id: int, reason: str) -> None:
+        """Say why the work on it stops; empty where it begins again."""
+        with self._database.write() as connection:
+            connection.execute(update(label_sets).where(label_sets.c.id == set_id).values(ended=reason))
+
+    def delete(self, set_id: int) -> None:
+        """With everything that hangs on it."""
+        with self._database.write() as connection:
+            connection.execute(delete(label_sets).where(label_sets.c.id == set_id))
+
+    # ---- items ----------------------------------------------------------------------------------
+
+    def add_items(self, set_id: int, stage: str, keys: Sequence[str]) -> None:
+        """Make sure that these are there; what is known of them stays."""
+        if not keys:
+            return
+        rows = [{"set_id": set_id, "stage": stage, "key": key, "status": "pending"} for key in keys]
+        with self._database.write() as connection:
+            connection.execute(upsert(label_items).on_conflict_do_nothing(), rows)
+
+    def save_item(self, set_id: int, item: Item) -> None:
+        values = {
+            "status": item.status,
+            "label": item.label,
+            "answer": json_text(dict(item.answer)),
+            "material": json_text(dict(item.material)),
+            "error": item.error,
+        }
+        key = {"set_id": set_id, "stage": item.stage, "key": item.key}
+        with self._database.write() as connection:
+            connection.execute(
+                upsert(label_items)
+                .values(key | values)
+                .on_conflict_do_update(["set_id", "stage", "key"], set_=values)
+            )
+
+    def items(self, set_id: int, stage: str | None = None, key: str | None = None) -> list[Item]:
+        """In the order in which they were added."""
+        query = select(label_items).where(label_items.c.set_id == set_id).order_by(label_items.c.id)
+        if stage is not None:
+            query = query.where(label_items.c.stage == stage)
+        if key is not None:
+            query = query.where(label_items.c.key == key)
+        with self._database.read() as connection:
+            return [_item(row) for row in connection.execute(query).mappings()]
+
+    def progress(self, set_id: int) -> Progress:
+        status = label_items.c.status
+        query = select(
+            func.count(),
+            func.coalesce(func.sum(case((status == "done", 1), else_=0)), 0),
+            func.coalesce(func.sum(case((status == "failed", 1), else_=0)), 0),
+        ).where(label_items.c.set_id == set_id, label_items.c.stage.in_(FINAL_STAGES))
+        with self._database.read() as connection:
+            components, done, failed = connection.execute(query).one()
+        return Progress(components, done, failed)
+
+    def labels(self, run: str, run_digest: str) -> dict[str, tuple[str, str]]:
+        """Key → (label, name of the set), of the newest set that has one for the key."""
+        query = (
+            select(label_items.c.key, label_items.c.label, label_sets.c.name)
+            .join(label_sets, label_items.c.set_id == label_sets.c.id)
+            .where(
+                label_sets.c.run == run,
+                label_sets.c.run_digest == run_digest,
+                label_items.c.stage.in_(FINAL_STAGES),
+                label_items.c.status == "done",
+            )
+            .order_by(label_sets.c.id)
+        )
+        with self._database.read() as connection:
+            return {key: (label, name) for key, label, name in connection.execute(query)}
+
+    # ---- trials ---------------------------------------------------------------------------------
+
+    def save_trial(self, set_id: int, trial: Trial) -> None:
+        values = {
+            "status": trial.status,
+            "label": trial.label,
+            "positives": trial.positives,
+            "negatives": trial.negatives,
+            "hits": trial.hits,
+            "rejections": trial.rejections,
+            "details": json_text(dict(trial.details or {})),
+            "error": trial.error,
+        }
+        key = {"set_id": set_id, "key": trial.key, "kind": trial.kind, "number": trial.number}
+        with self._database.write() as connection:
+            connection.execute(
+                upsert(label_trials)
+                .values(key | values)
+                .on_conflict_do_update(["set_id", "key", "kind", "number"], set_=values)
+            )
+
+    def trials(self, set_id: int, key: str | None = None) -> list[Trial]:
+        query = (
+            select(label_trials)
+            .where(label_trials.c.set_id == set_id)
+            .order_by(label_trials.c.key, label_trials.c.kind, label_trials.c.number)
+        )
+        if key is not None:
+            query = query.where(label_trials.c.key == key)
+        with self._database.read() as connection:
+            return [_trial(row) for row in connection.execute(query).mappings()]
+
+    # ---- attempts -------------------------------------------------------------------------------
+
+    def begin_attempt(
+        self,
+        set_id: int,
+        purpose: str,
+        key: str,
+        messages: Sequence[Mapping[str, str]],
+        at_most: tuple[int, int],
+        cost: float,
+    ) -> int:
+        """Write a request down before it is sent; ``at_most`` are tokens of the prompt and the answer."""
+        with self._database.write() as connection:
+            mine = (
+                label_attempts.c.set_id == set_id,
+                label_attempts.c.purpose == purpose,
+                label_attempts.c.key == key,
+            )
+            number = connection.execute(select(func.count()).where(*mine)).scalar_one()
+            values = {
+                "set_id": set_id,
+                "purpose": purpose,
+                "key": key,
+                "number": number + 1,
+                "state": "sent",
+                "messages": json_text([dict(message) for message in messages]),
+                "prompt_tokens": at_most[0],
+                "completion_tokens": at_most[1],
+                "cost": cost,
+                "created": now(),
+            }
+            ident = connection.execute(insert(label_attempts).values(values)).inserted_primary_key
+            assert ident is not None
+            return int(ident[0])
+
+    def finish_attempt(
+        self,
+        attempt_id: int,
+        state: Literal["answered", "failed"],
+        *,
+        answer: str = "",
+        error: str = "",
+        tokens: tuple[int, int] = (0, 0),
+        counted: bool = False,
+        cost: float = 0.0,
+        seconds: float = 0.0,
+        model: str = "",
+    ) -> None:
+        values = {
+            "state": state,
+            "answer": answer,
+            "error": error,
+            "prompt_tokens": tokens[0],
+            "completion_tokens": tokens[1],
+            "counted": int(counted),
+            "cost": cost,
+            "seconds": seconds,
+            "model": model,
+        }
+        with self._database.write() as connection:
+            connection.execute(update(label_attempts).where(label_attempts.c.id == attempt_id).values(values))
+
+    def attempts(self, set_id: int, key: str) -> list[Attempt]:
+        """All requests for one component, in the order in which they were sent."""
+        query = select(label_attempts).where(label_attempts.c.set_id == set_id, label_attempts.c.key == key)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(label_attempts.c.id)).mappings()
+            return [_attempt(row) for row in rows]
+
+    def spending(self, set_id: int) -> Spending:
+        of = label_attempts.c
+        query = select(
+            func.count(),
+            func.coalesce(func.sum(case((of.state != "answered", 1), else_=0)), 0),
+            func.coalesce(func.sum(of.prompt_tokens), 0),
+            func.coalesce(func.sum(of.completion_tokens), 0),
+            func.coalesce(func.sum(case((of.counted == 0, 1), else_=0)), 0),
+            func.coalesce(func.sum(of.cost), 0.0),
+        ).where(of.set_id == set_id)
+        with self._database.read() as connection:
+            return Spending(*connection.execute(query).one())
+
+
+def _find(connection: Connection, run: str, run_digest: str, name: str) -> LabelSet | None:
+    query = select(label_sets).filter_by(run=run, run_digest=run_digest, name=name)
+    row = connection.execute(query).mappings().one_or_none()
+    return None if row is None else _label_set(row)
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    return cast("dict[str, Any]", json.loads(text or "{}"))
+
+
+def _label_set(row: RowMapping) -> LabelSet:
+    return LabelSet(
+        id=row["id"],
+        run=row["run"],
+        run_digest=row["run_digest"],
+        name=row["name"],
+        strategy=row["strategy"],
+        settings=_object(row["settings"]),
+        ended=row["ended"],
+        created=row["created"],
+    )
+
+
+def _item(row: RowMapping) -> Item:
+    return Item(
+        stage=row["stage"],
+        key=row["key"],
+        status=row["status"],
+        label=row["label"],
+        answer=_object(row["answer"]),
+        material=_object(row["material"]),
+        error=row["error"],
+    )
+
+
+def _trial(row: RowMapping) -> Trial:
+    return Trial(
+        key=row["key"],
+        kind=row["kind"],
+        number=row["number"],
+        status=row["status"],
+        label=row["label"],
+        positives=row["positives"],
+        negatives=row["negatives"],
+        hits=row["hits"],
+        rejections=row["rejections"],
+        details=_object(row["details"]),
+        error=row["error"],
+    )
+
+
+def _attempt(row: RowMapping) -> Attempt:
+    return Attempt(
+        id=row["id"],
+        purpose=row["purpose"],
+        key=row["key"],
+        number=row["number"],
+        state=row["state"],
+        messages=json.loads(row["messages"] or "[]"),
+        answer=row["answer"],
+        error=row["error"],
+        prompt_tokens=row["prompt_tokens"],
+        completion_tokens=row["completion_tokens"],
+        counted=bool(row["counted"]),
+        cost=row["cost"],
+        seconds=row["seconds"],
+        model=row["model"],
+        created=row["created"],
+    )

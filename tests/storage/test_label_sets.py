@@ -1,0 +1,123 @@
+"""Label sets: what is kept of every question, what counts as spent, and what stays after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storage.errors import SettingsDifferError, UnknownRecordError
+from storage.graphs import GraphDatabase
+from storage.label_sets import Item, LabelSets, Spending, Trial
+
+RUN, DIGEST = "demo", "d" * 64
+MESSAGES = [{"role": "user", "content": "what is it? «ä»"}]
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> Iterator[LabelSets]:
+    database = GraphDatabase(tmp_path / "t.sqlite3")
+    yield database.label_sets
+    database.close()
+
+
+def new_set(sets: LabelSets, name: str = "a", **settings: object) -> int:
+    return sets.open_set(RUN, DIGEST, name, "evidence", {"model": "m", **settings})[0].id
+
+
+def done(key: str, label: str, stage: str = "evidence") -> Item:
+    return Item(stage, key, "done", label, {"confidence": "low"}, {"examples": [[0, 9]]}, "")
+
+
+def test_a_set_goes_on_under_its_name_and_its_settings_only(sets: LabelSets) -> None:
+    found, new = sets.open_set(RUN, DIGEST, "a", "evidence", {"model": "m", "seed": 1})
+    assert new
+    again, new = sets.open_set(RUN, DIGEST, "a", "evidence", {"seed": 1, "model": "m"})
+    assert (again.id, new) == (found.id, False)
+    with pytest.raises(SettingsDifferError, match=r"another model .'m', not 'other'"):
+        sets.open_set(RUN, DIGEST, "a", "evidence", {"model": "other", "seed": 1})
+    with pytest.raises(SettingsDifferError, match="another strategy"):
+        sets.open_set(RUN, DIGEST, "a", "context", {"model": "m", "seed": 1})
+    # A run that was made again begins anew.
+    assert sets.open_set(RUN, "e" * 64, "a", "context", {})[1]
+    assert [s.name for s in sets.sets(RUN, DIGEST)] == ["a"]
+    with pytest.raises(UnknownRecordError):
+        sets.get(99)
+
+
+def test_items_keep_what_is_known_of_them(sets: LabelSets) -> None:
+    ident = new_set(sets)
+    sets.add_items(ident, "evidence", ["0.attn.q:1", "0.attn.q:0"])
+    sets.save_item(ident, done("0.attn.q:1", "commas"))
+    sets.save_item(ident, Item("evidence", "0.attn.q:0", "failed", "", {}, {}, "status 500"))
+    sets.add_items(ident, "evidence", ["0.attn.q:0", "0.attn.q:1", "0.attn.q:2"])
+    items = sets.items(ident, "evidence")
+    assert [(i.key, i.status, i.label, i.error) for i in items] == [
+        ("0.attn.q:1", "done", "commas", ""),
+        ("0.attn.q:0", "failed", "", "status 500"),
+        ("0.attn.q:2", "pending", "", ""),
+    ]
+    assert items[0] == done("0.attn.q:1", "commas")
+    progress = sets.progress(ident)
+    assert (progress.components, progress.done, progress.failed) == (3, 1, 1)
+
+
+def test_the_newest_set_that_has_a_label_gives_it(sets: LabelSets) -> None:
+    old, new = new_set(sets, "old"), new_set(sets, "new")
+    sets.save_item(old, done("0.attn.q:0", "old label"))
+    sets.save_item(old, done("0.attn.q:1", "only the old one"))
+    sets.save_item(new, done("0.attn.q:0", "new label"))
+    # Stages on the way are not what a component is called, and a failure hides nothing.
+    sets.save_item(new, done("0.attn.q:2", "by its sources", stage="input"))
+    sets.save_item(new, Item("evidence", "0.attn.q:1", "failed", "", {}, {}, "refused"))
+    assert sets.labels(RUN, DIGEST) == {
+        "0.attn.q:0": ("new label", "new"),
+        "0.attn.q:1": ("only the old one", "old"),
+    }
+    assert sets.labels(RUN, "e" * 64) == {}
+
+
+def test_money_is_written_down_before_it_is_spent(sets: LabelSets) -> None:
+    ident = new_set(sets)
+    first = sets.begin_attempt(ident, "evidence", "0.attn.q:0", MESSAGES, (100, 50), 1.5)
+    assert sets.spending(ident) == Spending(1, 1, 100, 50, 1, 1.5)  # as after a crash now
+    sets.finish_attempt(
+        first, "answered", answer='{"a": 1}', tokens=(30, 5), counted=True, cost=0.25, model="m-1"
+    )
+    second = sets.begin_attempt(ident, "evidence", "0.attn.q:0", MESSAGES, (100, 50), 1.5)
+    sets.finish_attempt(second, "failed", error="status 429", counted=True)
+    assert sets.spending(ident) == Spending(2, 1, 30, 5, 0, 0.25)
+    attempts = sets.attempts(ident, "0.attn.q:0")
+    assert [(a.number, a.state, a.answer, a.error) for a in attempts] == [
+        (1, "answered", '{"a": 1}', ""),
+        (2, "failed", "", "status 429"),
+    ]
+    assert attempts[0].messages == MESSAGES
+    assert sets.attempts(ident, "0.attn.q:9") == []
+
+
+def test_a_trial_is_asked_again_in_its_place(sets: LabelSets) -> None:
+    ident = new_set(sets)
+    failed = Trial("0.attn.q:0", "detection", 0, "failed", "commas", error="no answer within 1 s")
+    sets.save_trial(ident, failed)
+    assert sets.trials(ident)[0].error == "no answer within 1 s"
+    right = Trial("0.attn.q:0", "detection", 0, "done", "commas", 5, 5, 4, 5, {"chosen": [1]})
+    sets.save_trial(ident, right)
+    sets.save_trial(ident, Trial("0.attn.q:0", "fuzzing", 0, "impossible", "commas", error="too few"))
+    assert sets.trials(ident, "0.attn.q:0")[0] == right
+    assert len(sets.trials(ident)) == 2
+
+
+def test_a_set_is_deleted_with_all_that_hangs_on_it(sets: LabelSets, tmp_path: Path) -> None:
+    ident, other = new_set(sets), new_set(sets, "b")
+    for one in (ident, other):
+        sets.save_item(one, done("0.attn.q:0", "x"))
+        sets.save_trial(one, Trial("0.attn.q:0", "detection", 0, "pending", "x"))
+        sets.begin_attempt(one, "evidence", "0.attn.q:0", MESSAGES, (1, 1), 0.0)
+    sets.delete(ident)
+    assert (sets.items(ident), sets.trials(ident), sets.attempts(ident, "0.attn.q:0")) == ([], [], [])
+    assert len(sets.items(other)) == len(sets.trials(other)) == len(sets.attempts(other, "0.attn.q:0")) == 1
+    again = GraphDatabase(tmp_path / "t.sqlite3")
+    assert [s.name for s in again.label_sets.sets(RUN, DIGEST)] == ["b"]
+    again.close()
