@@ -134,27 +134,31 @@ class LabelStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._known: dict[tuple[str, str], tuple[int, tuple[LabelRecord, ...]]] = {}
 
     # ---- reading --------------------------------------------------------------------------------
 
     def revision(self, run: str, run_digest: str) -> int:
         """Grows with every change of any label of the run; 0 where there was none."""
-        query = select(func.coalesce(func.max(label_changes.c.id), 0)).where(_of_run(run, run_digest))
         with self._database.read() as connection:
-            return int(connection.execute(query).scalar_one())
+            return _revision(connection, _of_run(run, run_digest))
 
-    def labels(self, run: str, run_digest: str) -> list[LabelRecord]:
-        """All that are not empty, in no order."""
+    def labels(self, run: str, run_digest: str) -> tuple[LabelRecord, ...]:
+        """All that are not empty, in no order; read again only where something was changed."""
+        which = _of_run(run, run_digest)
         with self._database.read() as connection:
-            return [
-                label for label in _current(connection, _of_run(run, run_digest)) if not label.content.empty
-            ]
+            revision = _revision(connection, which)
+            known = self._known.get((run, run_digest))
+            if known is None or known[0] != revision:
+                known = (revision, _filled(connection, which))
+                self._known[run, run_digest] = known
+        return known[1]
 
-    def earlier(self, run: str, run_digest: str) -> list[LabelRecord]:
+    def earlier(self, run: str, run_digest: str) -> tuple[LabelRecord, ...]:
         """Those of earlier makings of the run, the newest of each key."""
         old = (label_changes.c.run == run) & (label_changes.c.run_digest != run_digest)
         with self._database.read() as connection:
-            return [label for label in _current(connection, old) if not label.content.empty]
+            return _filled(connection, old)
 
     def history(self, run: str, run_digest: str, key: str) -> LabelHistory:
         with self._database.read() as connection:
@@ -455,6 +459,15 @@ def _current(connection: Connection, which: ColumnElement[bool]) -> list[LabelRe
     query = select(label_changes).where(label_changes.c.id.in_(_newest(which)))
     rows = connection.execute(query).mappings()
     return [_label(_checked(row)) for row in rows]
+
+
+def _revision(connection: Connection, which: ColumnElement[bool]) -> int:
+    query = select(func.coalesce(func.max(label_changes.c.id), 0)).where(which)
+    return int(connection.execute(query).scalar_one())
+
+
+def _filled(connection: Connection, which: ColumnElement[bool]) -> tuple[LabelRecord, ...]:
+    return tuple(label for label in _current(connection, which) if not label.content.empty)
 
 
 def _insert(connection: Connection, row: dict[str, Any]) -> int:

@@ -70,7 +70,7 @@ def test_a_label_is_kept_with_who_and_when(labels: LabelStore, clock: Clock) -> 
     second = labels.save(
         RUN, DIGEST, KEY, first.label.version, LabelContent("plural nouns", "see document 3", 4), "Ben"
     )
-    assert labels.labels(RUN, DIGEST) == [second.label]
+    assert labels.labels(RUN, DIGEST) == (second.label,)
     label = second.label
     assert (label.author, label.created[14:19], label.updated[14:19]) == ("Ben", "00:00", "01:30")
     assert label.version > first.label.version
@@ -80,9 +80,9 @@ def test_a_label_is_kept_with_who_and_when(labels: LabelStore, clock: Clock) -> 
     ]
     # Another component, another run and another making of this run know nothing of it.
     assert said(labels, OTHER) == NOTHING
-    assert labels.labels("other", DIGEST) == labels.labels(RUN, "e" * 64) == []
-    assert labels.earlier(RUN, "e" * 64) == [label]
-    assert labels.earlier(RUN, DIGEST) == []
+    assert labels.labels("other", DIGEST) == labels.labels(RUN, "e" * 64) == ()
+    assert labels.earlier(RUN, "e" * 64) == (label,)
+    assert labels.earlier(RUN, DIGEST) == ()
 
 
 def test_what_is_said_already_changes_nothing(labels: LabelStore) -> None:
@@ -264,7 +264,7 @@ def test_ten_thousand_labels_of_a_file(labels: LabelStore) -> None:
     step = labels.add_file(RUN, DIGEST, file, "Ann").step
     assert len(labels.labels(RUN, DIGEST)) == 10_000
     changed, kept = labels.undo_file(RUN, DIGEST, step, "Ann")
-    assert (len(changed), kept, labels.labels(RUN, DIGEST)) == (10_000, [], [])
+    assert (len(changed), kept, labels.labels(RUN, DIGEST)) == (10_000, [], ())
     assert time.monotonic() - started < 30
 
 
