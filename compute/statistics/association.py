@@ -1,0 +1,141 @@
+"""How strongly two things go together: a component with a token, or with another component.
+
+Both are about positions. *This* (a) is a component, *other* (b) a token or a component; of N
+positions a holds at n_a, b at n_b and both at n_ab; E = n_a n_b / N is what chance would give. For
+output tokens n_b and n_ab are sums of the target model's probabilities. The words mean the same for
+tokens and for components:
+
+=========  ==========================  ==================================================
+precision  n_ab / n_b                  share of the other's positions at which this fires
+recall     n_ab / n_a                  share of this one's firings with the other
+jaccard    n_ab / (n_a + n_b − n_ab)   overlap
+lift       (n_ab + ½) / (E + ½)        how much more often than by chance
+pmi        ln lift                     the same in nats, 0 by chance
+=========  ==========================  ==================================================
+
+Precision, recall and jaccard are plain shares; the first two come with Wilson intervals. Lift is
+smoothed towards 1, so that it is finite where two things never meet and near 1 where nothing is
+known: it is the posterior mean of λ where n_ab is Poisson with mean λ E and λ is Gamma(½, ½) before
+anything is seen. The interval of PMI holds the middle 95 % of that posterior, Gamma(n_ab + ½, E + ½).
+It is nominal: positions of a text are not independent draws, and thousands of pairs are compared.
+
+What is *strongest* is ranked by the end of the interval nearer to zero: something seen three times
+must be far more extreme than something seen three hundred times, and a pair that never meets is a
+strong negative only if chance would have brought it together (two times or more).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Final, Literal
+
+import numpy as np
+
+SMOOTHING: Final = 0.5
+#: Standard deviations on either side: 95 % of a normal distribution.
+Z: Final = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Associations:
+    """One entry for each other; every array is [n] float64. ``expected`` is n_a n_b / N."""
+
+    joint: np.ndarray
+    expected: np.ndarray
+    precision: np.ndarray
+    precision_low: np.ndarray
+    precision_high: np.ndarray
+    recall: np.ndarray
+    recall_low: np.ndarray
+    recall_high: np.ndarray
+    jaccard: np.ndarray
+    lift: np.ndarray
+    pmi: np.ndarray
+    pmi_low: np.ndarray
+    pmi_high: np.ndarray
+
+    def take(self, which: np.ndarray) -> Associations:
+        """Those of some others, in the order of ``which``."""
+        return Associations(*(getattr(self, field.name)[which] for field in fields(self)))
+
+
+def associations(
+    joint: np.ndarray, count_a: float | np.ndarray, count_b: np.ndarray, total: float
+) -> Associations:
+    """Associations of one a with many b, from n_ab [n], n_a, n_b [n] and N.
+
+    Shares of nothing are nan, with the interval 0 to 1. Raises ``ValueError`` for counts that no
+    positions can have.
+    """
+    n_ab = np.asarray(joint, np.float64)
+    n_a = np.broadcast_to(np.asarray(count_a, np.float64), n_ab.shape)
+    n_b = np.asarray(count_b, np.float64)
+    slack = 1e-6 * (1 + float(total))  # masses are rounded
+    if (n_ab < 0).any() or (n_ab > np.minimum(n_a, n_b) + slack).any():
+        raise ValueError("something happens together more often than alone")
+    if (np.maximum(n_a, n_b) > total + slack).any() or (n_a + n_b - n_ab > total + slack).any():
+        raise ValueError("counts exceed the number of positions")
+    precision, precision_low, precision_high = wilson(n_ab, n_b)
+    recall, recall_low, recall_high = wilson(n_ab, n_a)
+    union = n_a + n_b - n_ab
+    jaccard = np.divide(n_ab, union, out=np.full(n_ab.shape, np.nan), where=union > 0)
+    expected = n_a * n_b / total if total > 0 else np.zeros_like(n_ab)
+    shape, rate = n_ab + SMOOTHING, expected + SMOOTHING
+    low, high = _gamma_quantiles(shape)
+    return Associations(
+        joint=n_ab,
+        expected=expected,
+        precision=precision,
+        precision_low=precision_low,
+        precision_high=precision_high,
+        recall=recall,
+        recall_low=recall_low,
+        recall_high=recall_high,
+        jaccard=jaccard,
+        lift=shape / rate,
+        pmi=np.log(shape / rate),
+        pmi_low=np.log(low / rate),
+        pmi_high=np.log(high / rate),
+    )
+
+
+def _gamma_quantiles(shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The 2.5 % and 97.5 % quantiles of Gamma(shape, 1) for shapes from ½, within 5 %.
+
+    Wilson and Hilferty's cube; near zero, where it fails, the first term of the series of the
+    incomplete gamma function.
+    """
+    centre, spread = 1 - 1 / (9 * shape), Z / (3 * np.sqrt(shape))
+    high = shape * (centre + spread) ** 3
+    low = shape * np.maximum(centre - spread, 0.0) ** 3
+    small = np.flatnonzero(shape < 3)
+    if len(small):
+        k, inverse = np.unique(shape[small], return_inverse=True)
+        series = np.array([math.exp((math.log(0.025) + math.lgamma(x + 1)) / x) for x in k])
+        low[small] = np.maximum(low[small], series[inverse])
+    return low, high
+
+
+def strongest(found: Associations, k: int, sign: Literal["positive", "negative"]) -> np.ndarray:
+    """Indices of the ``k`` strongest positive or negative ones; fewer where the intervals include 0.
+
+    Ranked by ``pmi_low`` falling or ``pmi_high`` rising, equal ones by their number.
+    """
+    score = found.pmi_low if sign == "positive" else -found.pmi_high
+    order = np.argsort(-score, kind="stable")[:k]
+    return order[score[order] > 0]
+
+
+def wilson(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shares, and the two ends of their Wilson intervals; nan, 0 and 1 of no trials."""
+    some = trials > 0
+    n = np.where(some, trials, 1.0)
+    p = np.minimum(successes / n, 1.0)
+    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
+    return (
+        np.where(some, p, np.nan),
+        np.where(some, np.maximum(centre - half, 0.0), 0.0),
+        np.where(some, np.minimum(centre + half, 1.0), 1.0),
+    )
