@@ -15,6 +15,7 @@ from backend.routers import (
     attribution,
     circuits,
     components,
+    evidence,
     graphs,
     health,
     interventions,
@@ -72,7 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.workshop = Workshop(settings, app.state.library)
     install_error_handlers(app)
     api = APIRouter(prefix="/api")
-    nouns = (health, runs, components, attribution, tokens)
+    nouns = (health, runs, components, evidence, attribution, tokens)
     for noun in (*nouns, prompts, openings, predictions, graphs, interventions, circuits, jobs):
         api.include_router(noun.router)
     app.include_router(api)

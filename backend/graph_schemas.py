@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, FailFast, Field, Tag
 
 from backend.keys import NodeKeyText
-from backend.schemas import ErrorBody, Schema
+from backend.schemas import ErrorBody, Schema, Token
 
 Delta = Literal["node", "off", "through"]
 GraphMetric = Literal["attr", "attr_abs"]
@@ -59,7 +59,7 @@ def _source(value: Any) -> str | None:
 
 
 #: The tag of an alternative is its field, so that an error names no more than the field.
-_BY_SOURCE = Discriminator(
+BY_SOURCE = Discriminator(
     _source, custom_error_type="no_prompt", custom_error_message="give a text or token_ids"
 )
 _BY_SOURCE_OR_ID = Discriminator(
@@ -68,11 +68,6 @@ _BY_SOURCE_OR_ID = Discriminator(
 
 
 # ---- prompts ------------------------------------------------------------------------------------
-
-
-class Token(Schema):
-    id: int
-    text: str = Field(description="As the tokenizer writes this token on its own")
 
 
 class Prompt(Schema):
@@ -100,7 +95,7 @@ class PromptOfTokens(Body):
 
 
 PromptRequest = Annotated[
-    Annotated[PromptOfText, Tag("text")] | Annotated[PromptOfTokens, Tag("token_ids")], _BY_SOURCE
+    Annotated[PromptOfText, Tag("text")] | Annotated[PromptOfTokens, Tag("token_ids")], BY_SOURCE
 ]
 
 
@@ -135,7 +130,7 @@ class PredictionsOfTokens(_PredictionOptions):
 
 
 PredictionRequest = Annotated[
-    Annotated[PredictionsOfText, Tag("text")] | Annotated[PredictionsOfTokens, Tag("token_ids")], _BY_SOURCE
+    Annotated[PredictionsOfText, Tag("text")] | Annotated[PredictionsOfTokens, Tag("token_ids")], BY_SOURCE
 ]
 
 

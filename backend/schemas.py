@@ -26,6 +26,12 @@ ComponentSort = Literal[
     "density",
     "-activation_rms",
     "activation_rms",
+    "-strongest_source",
+    "strongest_source",
+    "-strongest_target",
+    "strongest_target",
+    "-fires_on",
+    "fires_on",
 ]
 #: The most entries a list holds, and the most components a page of them.
 MAX_K = 1000
@@ -198,6 +204,79 @@ class Unavailable(Schema):
 EntryListOrReason = Annotated[EntryList | Unavailable, Field(discriminator="status")]
 
 
+class Token(Schema):
+    id: int
+    text: str = Field(description="As the tokenizer writes this token on its own")
+
+
+class StrongestEnd(Schema):
+    """The strongest source or target of a component, of either sign, by normalised attr."""
+
+    key: str
+    label: str | None = Field(description="The token's text for embed and output entries")
+    value: float
+
+
+class TokenAssociation(Schema):
+    """How a component's firing goes with one token; for output tokens counts are predicted mass.
+
+    The mass of an output token is the sum of the probabilities that the target model gives it as the
+    next token.
+    """
+
+    token_id: int
+    text: str
+    count: float = Field(description="Firings on this input token, or predicted mass where it fires")
+    token_total: float = Field(description="Occurrences of the token, or its predicted mass, everywhere")
+    firing_count: int = Field(description="Positions at which the component fires")
+    recall: float = Field(description="count / firing_count: the token's share of the firings")
+    precision: float = Field(description="count / token_total: how often it fires, given the token")
+    lift: float = Field(description="precision / density")
+    pmi: float = Field(description="Pointwise mutual information in nats, smoothed")
+    pmi_low: float = Field(description="Lower end of the 95% interval of the pmi")
+    pmi_high: float
+
+
+class FiresOn(Schema):
+    """How a component's firing goes with the tokens that a table is filtered by, taken together."""
+
+    count: int = Field(description="Firings on one of these tokens")
+    token_total: int = Field(description="Occurrences of these tokens")
+    recall: float = Field(description="count / firings: their share of the firings")
+    precision: float = Field(description="count / token_total: how often it fires, given one of them")
+    lift: float = Field(description="precision / density")
+    pmi: float = Field(description="Pointwise mutual information in nats, smoothed")
+    pmi_low: float = Field(description="Lower end of the 95% interval of the pmi; what fires_on sorts by")
+    pmi_high: float
+
+
+class Example(Schema):
+    """A place in the corpus where a component fires, with context on both sides.
+
+    ``tokens``, ``ci`` and ``activation`` have one entry for each place of the window; all three are
+    null where the window reaches beyond what the model saw.
+    """
+
+    document: int
+    document_title: str
+    corpus_position: int = Field(description="Of the firing token, in the whole corpus")
+    document_position: int = Field(description="Of the firing token, in its document")
+    left: int = Field(description="Places before the firing token: its own place in the lists")
+    tokens: list[Token | None]
+    ci: list[float | None]
+    activation: list[float | None] = Field(description="Scaled by ‖U‖")
+
+
+class CompactEvidence(Schema):
+    """What tooltips show: what a component responds to and what follows, in a few lines."""
+
+    subrun: str
+    density: float = Field(description="Share of positions at which it fires")
+    input_tokens: list[TokenAssociation] = Field(description="Strongest positive ones first")
+    output_tokens: list[TokenAssociation] = Field(description="Strongest positive ones first")
+    examples: list[Example] = Field(description="Drawn uniformly from all its firings")
+
+
 class ComponentSummary(Schema):
     key: str
     address: str
@@ -209,6 +288,9 @@ class ComponentSummary(Schema):
     top_tokens: list[str] = Field(
         description="Input tokens with the largest share of its CI mass; may be empty"
     )
+    strongest_source: StrongestEnd | None = Field(description="Only in a table sorted by it")
+    strongest_target: StrongestEnd | None = Field(description="Only in a table sorted by it")
+    fires_on: FiresOn | None = Field(description="Only in a table filtered by fires_on")
 
 
 class ComponentPage(Schema):
@@ -216,7 +298,11 @@ class ComponentPage(Schema):
     components: list[ComponentSummary]
     total: int = Field(description="How many match the filter")
     tokens: int | None = Field(description="Tokens that the statistics rest on; null where there are none")
+    fires_on: list[Token] | None = Field(description="The tokens that fires_on means; null without it")
     next_cursor: str | None
+    ranking_seconds: float | None = Field(
+        description="What ranking all sources and targets took, once for each subrun; null where it was not needed"
+    )
     seconds: float
 
 
@@ -239,6 +325,7 @@ class ComponentCard(Schema):
     summary: ComponentSummary | None
     count: int | None = Field(description="Occurrences in the corpus, for embed and output tokens")
     input_tokens: list[TokenShare]
+    evidence: CompactEvidence | None = Field(description="Null where nothing was harvested, or not asked for")
     subrun: str | None = Field(description="The attribution subrun that the lists are from")
     metric: Metric
     normalised: bool
@@ -260,6 +347,7 @@ class BatchRequest(Schema):
     k: Annotated[int, Field(ge=1, le=50)] = 5
     raw: bool = Field(default=False, description="Raw sums instead of normalised values")
     subrun: str | None = Field(default=None, description="An attribution subrun; default the newest")
+    evidence: bool = Field(default=True, description="With evidence in compact form, where it was harvested")
 
 
 class BatchFailure(Schema):

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from compute.address import OUTPUT, Address, Key
+from compute.progress import Report
 from storage.compact_planes import CompactPlanes
 from storage.errors import NotComputedError, StoreDamagedError
 from storage.index import FILES as INDEX_FILES
@@ -26,6 +27,7 @@ from storage.numbers import Edge, EdgeValue, Numbers
 from storage.operands import Operands
 from storage.planes import FullPlanes, Planes
 from storage.results import Attribution, Entry, TopEntries
+from storage.strongest import StrongestEnds, strongest_ends
 
 __all__ = ["Attribution", "AttributionStore", "Entry", "Metric", "Sign", "TopEntries"]
 
@@ -207,6 +209,13 @@ class AttributionStore:
             connected=True,
             scale_free=entry.scale_free,
         )
+
+    def strongest_ends(self, report: Report | None = None) -> StrongestEnds:
+        """The strongest source and target of every component, by normalised attr; scans the store.
+
+        Raises :class:`StoreDamagedError`.
+        """
+        return strongest_ends(self._keys, self._numbers, report)
 
     def verify(self) -> int:
         """Check every block, every tensor of the model, and that no file is too many.

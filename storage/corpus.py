@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 END_OF_TEXT = "<|endoftext|>"
+#: Tokens whose checksum is taken at a time.
+_HASHED = 1 << 20
 
 
 class CorpusError(StorageError):
@@ -96,7 +98,9 @@ class TokenCorpus:
 
     @cached_property
     def sha256(self) -> str:
-        digest = hashlib.sha256(np.ascontiguousarray(self.tokens, dtype="<i4").tobytes())
+        digest = hashlib.sha256()
+        for start in range(0, len(self.tokens), _HASHED):
+            digest.update(self.tokens[start : start + _HASHED].astype("<i4").tobytes())
         digest.update(np.ascontiguousarray(self.offsets, dtype="<i8").tobytes())
         return digest.hexdigest()
 
@@ -137,13 +141,16 @@ class TokenCorpus:
         )
 
     @classmethod
-    def load(cls, directory: Path) -> TokenCorpus:
-        """Read what :meth:`save` wrote; raises :class:`CorpusError` for anything else."""
+    def load(cls, directory: Path, *, mapped: bool = False) -> TokenCorpus:
+        """Read what :meth:`save` wrote; raises :class:`CorpusError` for anything else.
+
+        ``mapped``: tokens stay in the file, in its own type, and are read where they are touched.
+        """
         try:
             description = json.loads((directory / "documents.json").read_text(encoding="utf-8"))
-            tokens = np.load(directory / "tokens.npy", allow_pickle=False).astype(np.int32)
+            tokens = np.load(directory / "tokens.npy", "r" if mapped else None, allow_pickle=False)
             corpus = cls(
-                tokens,
+                tokens if mapped else tokens.astype(np.int32),
                 np.asarray(description["offsets"], dtype=np.int64),
                 tuple(description["titles"]),
                 int(description["validation_every"]),

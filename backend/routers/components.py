@@ -21,13 +21,14 @@ from backend.schemas import (
     Sign,
 )
 from backend.service import cards
-from backend.service.listing import list_components
+from backend.service.cursors import PATTERN as CURSOR
+from backend.service.listing import Listing, list_components
 
 router = APIRouter(prefix="/runs/{run}", tags=["components"])
 _ERRORS = responses(404, 409, 422)
 
 
-@router.get("/components", name="list", responses=_ERRORS)
+@router.get("/components", name="list", responses=responses(404, 409, 422, 503))
 def list_page(
     run: RunDep,
     site: Annotated[SiteText | None, Query(description="Only components of this site")] = None,
@@ -37,18 +38,30 @@ def list_page(
             max_length=200, description="Part of a key, or text in one of the component's top input tokens"
         ),
     ] = None,
+    fires_on: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=200,
+            description="Only components that fire on this token more often than by chance: its text, in any case "
+            "of letters, with or without a space before it",
+        ),
+    ] = None,
+    min_density: Annotated[float | None, Query(ge=0, le=1)] = None,
+    max_density: Annotated[float | None, Query(ge=0, le=1)] = None,
     sort: ComponentSort = "key",
     cursor: Annotated[
         str | None,
         Query(
-            json_schema_extra={"pattern": "^[0-9]{1,9}-[0-9a-f]{12}$"},
-            description="next_cursor of the page before, with the same site, q and sort",
+            json_schema_extra={"pattern": CURSOR},
+            description="next_cursor of the page before, with the same filters and sort",
         ),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 200,
 ) -> ComponentPage:
     """Components with their statistics, page by page; those without statistics sort last."""
-    return list_components(run, site=site, q=q, sort=sort, cursor=cursor, limit=limit)
+    listing = Listing(site, q, fires_on, min_density, max_density, sort)
+    return list_components(run, listing, cursor=cursor, limit=limit)
 
 
 @router.get("/components/{key}", responses=_ERRORS)

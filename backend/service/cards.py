@@ -183,6 +183,7 @@ def card(
         summary=row,
         count=count,
         input_tokens=shares or [],
+        evidence=None,
         subrun=None if store is None else store.subrun,
         metric=metric,
         normalised=not raw,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 
 from backend.errors import ServiceError
-from backend.schemas import ComponentPage, ComponentSort, ComponentSummary, TokenShare
+from backend.schemas import ComponentPage, ComponentSort, ComponentSummary, StrongestEnd, TokenShare
+from backend.service.cursors import Cursors
+from backend.service.evidence import not_harvested
+from backend.service.ranking import Ranking
 from backend.service.run import Run
 from backend.service.table import ComponentTable
 from backend.service.timing import Stopwatch
@@ -35,6 +38,9 @@ def summary(run: Run, rows: ComponentTable, position: int) -> ComponentSummary:
         max_ci=value("max_ci"),
         activation_rms=value("activation_rms"),
         top_tokens=[run.vocabulary.texts[token] for token in tokens if token >= 0],
+        strongest_source=None,
+        strongest_target=None,
+        fires_on=None,
     )
 
 
@@ -55,43 +61,89 @@ def token_shares(run: Run, rows: ComponentTable, position: int) -> list[TokenSha
     ]
 
 
-def list_components(
-    run: Run, *, site: str | None, q: str | None, sort: ComponentSort, cursor: str | None, limit: int
-) -> ComponentPage:
-    """One page; raises a 404 for a site that the run does not have or a cursor of another listing."""
+@dataclass(frozen=True)
+class Listing:
+    """What is listed, and in which order."""
+
+    site: str | None = None
+    q: str | None = None
+    fires_on: str | None = None
+    min_density: float | None = None
+    max_density: float | None = None
+    sort: ComponentSort = "key"
+
+    @property
+    def column(self) -> str:
+        return self.sort.removeprefix("-")
+
+
+def list_components(run: Run, listing: Listing, *, cursor: str | None, limit: int) -> ComponentPage:
+    """One page; raises a 404 for a site that the run does not have or a cursor of another listing, and a
+    409 or 503 where what it is sorted or filtered by is not there."""
     watch = Stopwatch()
+    if listing.fires_on is not None:
+        raise not_harvested(run)
     rows = run.table()
-    chosen = np.flatnonzero(_selected(run, rows, site, q))
-    if sort != "key":
-        column = rows.columns[sort.removeprefix("-")][chosen]
+    column, ranking = listing.column, None
+    if column == "fires_on" and listing.fires_on is None:
+        raise ServiceError(
+            422,
+            "bad_input",
+            "Sorting by fires_on needs a token to fire on",
+            "Give fires_on, or sort by another.",
+        )
+    if column in ("strongest_source", "strongest_target"):
+        ranking = run.ranking()
+    chosen = np.flatnonzero(_selected(run, rows, listing))
+    if ranking is not None:
+        sizes = [ranking.sizes(column, address, run.n_components[address]) for address in run.starts]
+        values = np.concatenate(sizes)
+    elif column != "key":
+        values = rows.columns[column]
+    else:
+        values = None
+    if values is not None:
+        values = values[chosen]
         # A stable sort keeps display order among equals; NaN sorts last either way.
-        chosen = chosen[np.argsort(-column if sort.startswith("-") else column, kind="stable")]
-    mark = hashlib.sha256(repr((rows.subrun, site, q, sort)).encode()).hexdigest()[:12]
-    start = 0
-    if cursor is not None:
-        number, _, given = cursor.partition("-")
-        if given != mark or not number.isdigit():
-            raise ServiceError(
-                404,
-                "unknown_cursor",
-                "The cursor does not belong to this listing",
-                "Ask without a cursor; cursors hold for the same site, q and sort until new statistics appear.",
-            )
-        start = int(number)
+        chosen = chosen[np.argsort(-values if listing.sort.startswith("-") else values, kind="stable")]
+    cursors = Cursors(rows.subrun, listing, None if ranking is None else run.attributions().subrun)
+    start = cursors.start(
+        cursor, "cursors hold for the same filters and sort, until there are new statistics or attributions."
+    )
     end = start + limit
     return ComponentPage(
         run=run.name,
-        components=[summary(run, rows, int(position)) for position in chosen[start:end]],
+        components=[
+            summary(run, rows, int(position)).model_copy(
+                update={} if ranking is None else {column: _end(run, ranking, column, int(position))}
+            )
+            for position in chosen[start:end]
+        ],
         total=len(chosen),
         tokens=rows.tokens,
-        next_cursor=f"{end}-{mark}" if end < len(chosen) else None,
+        fires_on=None,
+        next_cursor=cursors.after(end, len(chosen)),
+        ranking_seconds=None if ranking is None else ranking.seconds,
         seconds=watch.seconds,
     )
 
 
-def _selected(run: Run, rows: ComponentTable, site: str | None, q: str | None) -> np.ndarray:
-    """Which components a filter keeps, [n] bool."""
+def _end(run: Run, ranking: Ranking, column: str, position: int) -> StrongestEnd | None:
+    found = ranking.end(column, run.key(run.component_keys[position]))
+    if found is None:
+        return None
+    key, value = found
+    return StrongestEnd(key=str(key), label=run.label(key), value=value)
+
+
+def _selected(run: Run, rows: ComponentTable, listing: Listing) -> np.ndarray:
+    """Which components the filters keep, [n] bool; an unknown density is none."""
+    site, q = listing.site, listing.q
     keep = np.ones(len(rows.keys), bool)
+    if listing.min_density is not None:
+        keep &= rows.columns["density"] >= listing.min_density
+    if listing.max_density is not None:
+        keep &= rows.columns["density"] <= listing.max_density
     if site is not None:
         address = parse_address(site)
         if address not in rows.starts:

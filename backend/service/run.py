@@ -12,12 +12,14 @@ from functools import cached_property
 import numpy as np
 
 from backend.errors import ServiceError
+from backend.service.ranking import Ranking, Rankings
 from backend.service.table import ComponentTable, build_table
 from backend.service.vocabulary import Vocabulary
-from compute.address import Key, parse_key
+from compute.address import Address, Key, parse_key
 from compute.targets.config import TargetConfig
 from compute.topology import Topology
 from storage.attributions import AttributionStore
+from storage.corpus import TokenCorpus
 from storage.errors import UnknownKeyError
 from storage.files import sha256_file
 from storage.run_directory import RunDirectory, RunInfo
@@ -40,6 +42,8 @@ class Run:
         self._stores: dict[str, AttributionStore] = {}
         self._statistics: Statistics | None = None
         self._table: ComponentTable | None = None
+        self._corpus: TokenCorpus | None = None
+        self._rankings = Rankings()
 
     @property
     def info(self) -> RunInfo:
@@ -48,6 +52,46 @@ class Run:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         return Vocabulary(self.directory.tokenizer(), self.config.vocab_size)
+
+    @cached_property
+    def starts(self) -> dict[Address, int]:
+        """Flat index of each site's first component: its place among all, in display order."""
+        addresses = sorted(self.n_components)
+        counts = np.cumsum([0, *(self.n_components[address] for address in addresses)]).tolist()
+        return dict(zip(addresses, counts, strict=False))
+
+    @cached_property
+    def component_keys(self) -> tuple[str, ...]:
+        """Keys of all components by flat index."""
+        return tuple(f"{a}:{i}" for a in self.starts for i in range(self.n_components[a]))
+
+    def component(self, text: str) -> Key:
+        """As :meth:`key`, of a component; raises :class:`UnknownKeyError` for what is none."""
+        key = self.key(text)
+        if not (key.address.is_site and isinstance(key.index, int)):
+            raise UnknownKeyError(
+                f"{text} is not a component, and only components fire", "ask for a key such as 0.attn.q:0"
+            )
+        return key
+
+    def flat_index(self, key: Key) -> int:
+        assert isinstance(key.index, int)
+        return self.starts[key.address] + key.index
+
+    def corpus(self) -> TokenCorpus:
+        """The tokenised text, in its file; raises a 409 where the run came without, or the corpus' errors."""
+        with self._lock:
+            if self._corpus is None:
+                folder = self.directory.path / "corpus"
+                if not folder.is_dir():
+                    raise ServiceError(
+                        409,
+                        "not_computed",
+                        f"The run {self.name} came without its text",
+                        f"Restore the folder {folder.name} from where the run was made.",
+                    )
+                self._corpus = TokenCorpus.load(folder, mapped=True)
+            return self._corpus
 
     def attributions(self, subrun: str | None = None) -> AttributionStore:
         """The store of a subrun, by default the newest; raises a 404 or a 409 if there is none."""
@@ -89,8 +133,15 @@ class Run:
         subrun = None if statistics is None else statistics.subrun
         with self._lock:
             if self._table is None or self._table.subrun != subrun:
-                self._table = build_table(self.n_components, self.directory.model_tensors(), statistics)
+                self._table = build_table(
+                    self.starts, self.component_keys, self.directory.model_tensors(), statistics
+                )
             return self._table
+
+    def ranking(self) -> Ranking:
+        """Strongest sources and targets by the newest attributions; raises what :meth:`attributions`
+        does, and a 503 while they are being ranked."""
+        return self._rankings.get(self.attributions())
 
     def token_counts(self) -> np.ndarray | None:
         """Occurrences of every token in the corpus, [vocab]; ``None`` without statistics."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,13 +43,14 @@ class ComponentTable:
 
 
 def build_table(
-    n_components: Mapping[Address, int], tensors: ModelTensors, statistics: Statistics | None
+    starts: dict[Address, int], keys: tuple[str, ...], tensors: ModelTensors, statistics: Statistics | None
 ) -> ComponentTable:
-    """Gather the columns; the activations' scale ‖U‖ is read from the model."""
-    addresses = tuple(sorted(n_components))
-    counts = [n_components[address] for address in addresses]
-    offsets = np.cumsum([0, *counts])
-    n = int(offsets[-1])
+    """Gather the columns; the activations' scale ‖U‖ is read from the model.
+
+    ``starts`` are the sites in display order with the row of each one's first component.
+    """
+    addresses, n = tuple(starts), len(keys)
+    counts = np.diff([*starts.values(), n])
 
     def gathered(name: str) -> np.ndarray:
         if statistics is None:
@@ -77,8 +77,8 @@ def build_table(
         subrun=None if statistics is None else statistics.subrun,
         tokens=tokens,
         addresses=addresses,
-        starts={address: int(start) for address, start in zip(addresses, offsets, strict=False)},
-        keys=tuple(f"{a}:{i}" for a, count in zip(addresses, counts, strict=True) for i in range(count)),
+        starts=starts,
+        keys=keys,
         site=np.repeat(np.arange(len(addresses)), counts),
         columns=columns,
         top_token=top_token,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from backend.errors import ServiceError
+from backend.evidence_schemas import FiringsOfText, FiringsOfTokens
 from backend.graph_schemas import (
     GraphOfText,
     GraphOfTokens,
@@ -12,13 +13,13 @@ from backend.graph_schemas import (
     PredictionsOfTokens,
     PromptOfText,
     PromptOfTokens,
-    Token,
 )
+from backend.schemas import Token
 from backend.service.run import Run
 from storage.errors import UnknownKeyError
 
-_OfText = PromptOfText | PredictionsOfText | GraphOfText
-_OfTokens = PromptOfTokens | PredictionsOfTokens | GraphOfTokens
+_OfText = PromptOfText | PredictionsOfText | GraphOfText | FiringsOfText
+_OfTokens = PromptOfTokens | PredictionsOfTokens | GraphOfTokens | FiringsOfTokens
 
 
 def token_ids(run: Run, request: _OfText | _OfTokens) -> tuple[list[int], str]:

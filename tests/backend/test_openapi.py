@@ -48,6 +48,10 @@ def test_operations_have_short_names_and_descriptions() -> None:
         "components_list",
         "components_sources",
         "components_targets",
+        "evidence_document",
+        "evidence_examples",
+        "evidence_fire",
+        "evidence_get",
         "graphs_compute",
         "graphs_delete",
         "graphs_edges",
@@ -70,6 +74,17 @@ def test_operations_have_short_names_and_descriptions() -> None:
         "jobs_events",
         "jobs_get",
         "jobs_list",
+        "labels_delete",
+        "labels_export",
+        "labels_get",
+        "labels_import",
+        "labels_imports",
+        "labels_list",
+        "labels_redo",
+        "labels_redo_import",
+        "labels_save",
+        "labels_undo",
+        "labels_undo_import",
         "predictions_predict",
         "prompts_add",
         "prompts_delete",
@@ -95,7 +110,14 @@ def test_every_error_is_an_error_body(path: str, method: str, operation: dict[st
 
 
 #: What is a file, a stream, or what its reader sends back.
-_WITHOUT_TIME = {"graphs_edges", "graphs_export", "jobs_events", "graphs_workspace", "graphs_save_workspace"}
+_WITHOUT_TIME = {
+    "graphs_edges",
+    "graphs_export",
+    "jobs_events",
+    "graphs_workspace",
+    "graphs_save_workspace",
+    "labels_export",
+}
 
 
 def test_every_answer_says_how_long_it_took() -> None:
@@ -110,7 +132,16 @@ def test_every_answer_says_how_long_it_took() -> None:
 
 
 def test_answers_of_computations_say_what_memory_they_took() -> None:
-    for name in ("Predictions", "GraphDetail", "GraphEstimate", "Intervention", "EdgeCheck", "Circuit"):
+    for name in (
+        "Predictions",
+        "GraphDetail",
+        "GraphEstimate",
+        "Intervention",
+        "EdgeCheck",
+        "Circuit",
+        "Firings",
+        "DocumentPage",
+    ):
         assert {"seconds", "peak_bytes"} <= DOCUMENT["components"]["schemas"][name]["properties"].keys()
 
 
@@ -131,6 +162,7 @@ _KNOWN = {
     "source": ["embed:5", "0.attn.o:1"],
     "target": ["1.attn.q:1", "output:5"],
     "site": ["0.attn.q", "1.glu.down"],
+    "fires_on": ["e", "the", "nothing of the kind"],
 }
 
 

@@ -101,7 +101,8 @@ export async function getCards(
   k: number,
   settings: ListSettings,
 ): Promise<Map<string, ComponentCard>> {
-  const body = { keys: [...keys], metric: settings.metric, raw: settings.raw, k, subrun: settings.subrun };
+  const { metric, raw, subrun } = settings;
+  const body = { keys: [...keys], metric, raw, k, subrun, evidence: true };
   const answer = await settle(
     client.POST("/api/runs/{run}/components:batch", { params: { path: { run } }, body }),
   );

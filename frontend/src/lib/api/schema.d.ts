@@ -164,6 +164,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/runs/{run}/components/{key}/evidence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get
+         * @description How often and how strongly a component fires, on and before which tokens, and with whom.
+         */
+        get: operations["evidence_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/components/{key}/examples": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Examples
+         * @description Places in the corpus where a component fires, page by page: drawn uniformly, or the strongest.
+         */
+        get: operations["evidence_examples"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/documents/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Document
+         * @description Tokens of a document; with a key, its causal importance and activation at each, computed now.
+         */
+        get: operations["evidence_document"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/firings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Fire
+         * @description What components do on any text, computed now: those asked for, and those that fire most.
+         */
+        post: operations["evidence_fire"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/runs/{run}/attribution": {
         parameters: {
             query?: never;
@@ -656,6 +736,28 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * ActivationSummary
+         * @description The activation over all positions, scaled by ‖U‖, whether the component fires or not.
+         */
+        ActivationSummary: {
+            /** Mean */
+            mean: number;
+            /**
+             * Rms
+             * @description Root mean square
+             */
+            rms: number;
+            /** Min */
+            min: number;
+            /** Max */
+            max: number;
+            /**
+             * Mean Firing
+             * @description Mean where it fires; null where it never does
+             */
+            mean_firing: number | null;
+        };
         /** Adversary */
         Adversary: {
             /**
@@ -784,6 +886,12 @@ export interface components {
              * @description An attribution subrun; default the newest
              */
             subrun?: string | null;
+            /**
+             * Evidence
+             * @description With evidence in compact form, where it was harvested
+             * @default true
+             */
+            evidence: boolean;
         };
         /** BatchResponse */
         BatchResponse: {
@@ -986,6 +1094,102 @@ export interface components {
             probability: number[];
         };
         /**
+         * CompactEvidence
+         * @description What tooltips show: what a component responds to and what follows, in a few lines.
+         */
+        CompactEvidence: {
+            /** Subrun */
+            subrun: string;
+            /**
+             * Density
+             * @description Share of positions at which it fires
+             */
+            density: number;
+            /**
+             * Input Tokens
+             * @description Strongest positive ones first
+             */
+            input_tokens: components["schemas"]["TokenAssociation"][];
+            /**
+             * Output Tokens
+             * @description Strongest positive ones first
+             */
+            output_tokens: components["schemas"]["TokenAssociation"][];
+            /**
+             * Examples
+             * @description Drawn uniformly from all its firings
+             */
+            examples: components["schemas"]["Example"][];
+        };
+        /**
+         * ComponentAssociation
+         * @description How two components' firings go together.
+         */
+        ComponentAssociation: {
+            /** Key */
+            key: string;
+            /**
+             * Count
+             * @description Positions at which both fire
+             */
+            count: number;
+            /**
+             * Other Count
+             * @description Positions at which the other fires
+             */
+            other_count: number;
+            /**
+             * Recall
+             * @description count / this component's firings: P(other fires | this fires)
+             */
+            recall: number;
+            /**
+             * Precision
+             * @description count / other_count: P(this fires | other fires)
+             */
+            precision: number;
+            /**
+             * Lift
+             * @description precision / this component's density
+             */
+            lift: number;
+            /**
+             * Jaccard
+             * @description count / positions at which either fires
+             */
+            jaccard: number;
+            /**
+             * Pmi
+             * @description Pointwise mutual information in nats, smoothed
+             */
+            pmi: number;
+            /**
+             * Pmi Low
+             * @description Lower end of the 95% interval of the pmi
+             */
+            pmi_low: number;
+            /** Pmi High */
+            pmi_high: number;
+        };
+        /** ComponentAssociations */
+        ComponentAssociations: {
+            /**
+             * Positive
+             * @description More often together than by chance
+             */
+            positive: components["schemas"]["ComponentAssociation"][];
+            /**
+             * Negative
+             * @description Less often together than by chance
+             */
+            negative: components["schemas"]["ComponentAssociation"][];
+            /**
+             * Complete
+             * @description Whether every component took part; else only those kept by a compact harvest
+             */
+            complete: boolean;
+        };
+        /**
          * ComponentCard
          * @description Everything a ComponentNodeCard shows but its lists at another metric or k.
          */
@@ -1013,6 +1217,8 @@ export interface components {
             count: number | null;
             /** Input Tokens */
             input_tokens: components["schemas"]["TokenShare"][];
+            /** @description Null where nothing was harvested, or not asked for */
+            evidence: components["schemas"]["CompactEvidence"] | null;
             /**
              * Subrun
              * @description The attribution subrun that the lists are from
@@ -1043,6 +1249,38 @@ export interface components {
             /** Seconds */
             seconds: number;
         };
+        /**
+         * ComponentFirings
+         * @description One component along a text.
+         */
+        ComponentFirings: {
+            /** Key */
+            key: string;
+            /**
+             * Firing Count
+             * @description Tokens of the text at which it fires
+             */
+            firing_count: number;
+            /** Ci Sum */
+            ci_sum: number;
+            /** Ci Max */
+            ci_max: number;
+            /**
+             * Position
+             * @description Of the token with the largest causal importance
+             */
+            position: number;
+            /**
+             * Ci
+             * @description At each token
+             */
+            ci: number[];
+            /**
+             * Activation
+             * @description At each token, scaled by ‖U‖
+             */
+            activation: number[];
+        };
         /** ComponentPage */
         ComponentPage: {
             /** Run */
@@ -1059,8 +1297,18 @@ export interface components {
              * @description Tokens that the statistics rest on; null where there are none
              */
             tokens: number | null;
+            /**
+             * Fires On
+             * @description The tokens that fires_on means; null without it
+             */
+            fires_on: components["schemas"]["Token"][] | null;
             /** Next Cursor */
             next_cursor: string | null;
+            /**
+             * Ranking Seconds
+             * @description What ranking all sources and targets took, once for each subrun; null where it was not needed
+             */
+            ranking_seconds: number | null;
             /** Seconds */
             seconds: number;
         };
@@ -1091,6 +1339,12 @@ export interface components {
              * @description Input tokens with the largest share of its CI mass; may be empty
              */
             top_tokens: string[];
+            /** @description Only in a table sorted by it */
+            strongest_source: components["schemas"]["StrongestEnd"] | null;
+            /** @description Only in a table sorted by it */
+            strongest_target: components["schemas"]["StrongestEnd"] | null;
+            /** @description Only in a table filtered by fires_on */
+            fires_on: components["schemas"]["FiresOn"] | null;
         };
         /**
          * CustomTarget
@@ -1110,6 +1364,79 @@ export interface components {
             /** Name */
             name: string;
             error: components["schemas"]["ErrorBody"];
+        };
+        /**
+         * DocumentPage
+         * @description A part of a document, with what a component does at each of its tokens.
+         */
+        DocumentPage: {
+            /** Run */
+            run: string;
+            /** Document */
+            document: number;
+            /** Title */
+            title: string;
+            /**
+             * Documents
+             * @description How many the corpus has
+             */
+            documents: number;
+            /**
+             * Validation
+             * @description Whether it was held out when the model was trained
+             */
+            validation: boolean;
+            /**
+             * Total
+             * @description Tokens in the document
+             */
+            total: number;
+            /**
+             * Corpus Start
+             * @description Position of the document's first token in the corpus
+             */
+            corpus_start: number;
+            /**
+             * Start
+             * @description Position of the first token here in the document
+             */
+            start: number;
+            /** Tokens */
+            tokens: components["schemas"]["Token"][];
+            /**
+             * Next Start
+             * @description Where the next part begins; null at the end
+             */
+            next_start: number | null;
+            /** Key */
+            key: string | null;
+            /**
+             * Ci
+             * @description Of the key at each token; null without a key
+             */
+            ci: number[] | null;
+            /**
+             * Activation
+             * @description Scaled by ‖U‖; null without a key
+             */
+            activation: number[] | null;
+            /**
+             * Windows
+             * @description What the model saw before each token, in words
+             */
+            windows: string | null;
+            /**
+             * Unit
+             * @description What activations are, in words
+             */
+            unit: string;
+            /** Seconds */
+            seconds: number;
+            /**
+             * Peak Bytes
+             * @description Most memory that the computation held at once; 0 without a key
+             */
+            peak_bytes: number;
         };
         /**
          * EdgeCheck
@@ -1301,6 +1628,160 @@ export interface components {
             unit: string;
         };
         /**
+         * Evidence
+         * @description What a harvest says of one component, but for its examples.
+         */
+        Evidence: {
+            /** Run */
+            run: string;
+            /** Key */
+            key: string;
+            /** Subrun */
+            subrun: string;
+            /**
+             * Tokens
+             * @description Positions that everything here rests on
+             */
+            tokens: number;
+            /** Documents */
+            documents: number;
+            /**
+             * Threshold
+             * @description It fires where its causal importance is above this
+             */
+            threshold: number;
+            /** Firing Count */
+            firing_count: number;
+            /**
+             * Density
+             * @description firing_count / tokens
+             */
+            density: number;
+            /** Mean Ci */
+            mean_ci: number;
+            /** Max Ci */
+            max_ci: number;
+            activation: components["schemas"]["ActivationSummary"];
+            histogram: components["schemas"]["Histogram"];
+            /**
+             * Unit
+             * @description What activations are, in words
+             */
+            unit: string;
+            /**
+             * Sampling
+             * @description How the examples were drawn, in words
+             */
+            sampling: string;
+            /**
+             * Ranking
+             * @description How associations are smoothed and ranked, in words
+             */
+            ranking: string;
+            /**
+             * N Random
+             * @description Random examples kept of this component
+             */
+            n_random: number;
+            /**
+             * N Strongest
+             * @description Strongest examples kept of this component
+             */
+            n_strongest: number;
+            input_tokens: components["schemas"]["TokenAssociations"];
+            output_tokens: components["schemas"]["TokenAssociations"];
+            cofiring: components["schemas"]["ComponentAssociations"];
+            /**
+             * Notes
+             * @description Facts a reader must know, e.g. what a compact harvest left out
+             */
+            notes: string[];
+            /** Seconds */
+            seconds: number;
+        };
+        /**
+         * Example
+         * @description A place in the corpus where a component fires, with context on both sides.
+         *
+         *     ``tokens``, ``ci`` and ``activation`` have one entry for each place of the window; all three are
+         *     null where the window reaches beyond what the model saw.
+         */
+        Example: {
+            /** Document */
+            document: number;
+            /** Document Title */
+            document_title: string;
+            /**
+             * Corpus Position
+             * @description Of the firing token, in the whole corpus
+             */
+            corpus_position: number;
+            /**
+             * Document Position
+             * @description Of the firing token, in its document
+             */
+            document_position: number;
+            /**
+             * Left
+             * @description Places before the firing token: its own place in the lists
+             */
+            left: number;
+            /** Tokens */
+            tokens: (components["schemas"]["Token"] | null)[];
+            /** Ci */
+            ci: (number | null)[];
+            /**
+             * Activation
+             * @description Scaled by ‖U‖
+             */
+            activation: (number | null)[];
+        };
+        /** ExamplePage */
+        ExamplePage: {
+            /** Run */
+            run: string;
+            /** Key */
+            key: string;
+            /** Subrun */
+            subrun: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "random" | "strongest";
+            /** Examples */
+            examples: components["schemas"]["Example"][];
+            /**
+             * Total
+             * @description Firings in the whole corpus, of which these are examples
+             */
+            total: number;
+            /**
+             * Kept
+             * @description Examples kept of this kind
+             */
+            kept: number;
+            /**
+             * Matching
+             * @description How many of those kept have the token asked for; kept without one
+             */
+            matching: number;
+            /** Next Cursor */
+            next_cursor: string | null;
+            /**
+             * Unit
+             * @description What activations are, in words
+             */
+            unit: string;
+            /**
+             * Sampling
+             * @description How the examples were drawn, in words
+             */
+            sampling: string;
+            /** Seconds */
+            seconds: number;
+        };
+        /**
          * ExportedEdges
          * @description Columns in the order of targets, then sources.
          */
@@ -1345,6 +1826,151 @@ export interface components {
             share: number;
             /** Share Abs */
             share_abs: number;
+        };
+        /**
+         * FiresOn
+         * @description How a component's firing goes with the tokens that a table is filtered by, taken together.
+         */
+        FiresOn: {
+            /**
+             * Count
+             * @description Firings on one of these tokens
+             */
+            count: number;
+            /**
+             * Token Total
+             * @description Occurrences of these tokens
+             */
+            token_total: number;
+            /**
+             * Recall
+             * @description count / firings: their share of the firings
+             */
+            recall: number;
+            /**
+             * Precision
+             * @description count / token_total: how often it fires, given one of them
+             */
+            precision: number;
+            /**
+             * Lift
+             * @description precision / density
+             */
+            lift: number;
+            /**
+             * Pmi
+             * @description Pointwise mutual information in nats, smoothed
+             */
+            pmi: number;
+            /**
+             * Pmi Low
+             * @description Lower end of the 95% interval of the pmi; what fires_on sorts by
+             */
+            pmi_low: number;
+            /** Pmi High */
+            pmi_high: number;
+        };
+        /**
+         * Firings
+         * @description What components do on a text, computed now.
+         */
+        Firings: {
+            /** Run */
+            run: string;
+            /** Tokens */
+            tokens: components["schemas"]["Token"][];
+            /**
+             * Context
+             * @description The most tokens this model reads
+             */
+            context: number;
+            /**
+             * Threshold
+             * @description A component fires where its causal importance is above this
+             */
+            threshold: number;
+            /**
+             * Components
+             * @description The keys asked for, in that order, each once
+             */
+            components: components["schemas"]["ComponentFirings"][];
+            /**
+             * Strongest
+             * @description Those that fire most: by summed causal importance
+             */
+            strongest: components["schemas"]["ComponentFirings"][];
+            /**
+             * Firing
+             * @description Components that fire anywhere in the text
+             */
+            firing: number;
+            /**
+             * Positions
+             * @description Each token with its strongest components
+             */
+            positions: components["schemas"]["PositionFirings"][];
+            /**
+             * Unit
+             * @description What activations are, in words
+             */
+            unit: string;
+            /** Seconds */
+            seconds: number;
+            /**
+             * Peak Bytes
+             * @description Most memory that the computation held at once
+             */
+            peak_bytes: number;
+        };
+        /** FiringsOfText */
+        FiringsOfText: {
+            /**
+             * Keys
+             * @description Components whose values are wanted at each token
+             */
+            keys?: string[];
+            /**
+             * K
+             * @description How many of the components that fire most
+             * @default 10
+             */
+            k: number;
+            /**
+             * Per Token
+             * @description How many of the strongest components at each token
+             * @default 3
+             */
+            per_token: number;
+            /**
+             * Text
+             * @description Tokenised with the run's own tokenizer
+             */
+            text: string;
+        };
+        /** FiringsOfTokens */
+        FiringsOfTokens: {
+            /**
+             * Keys
+             * @description Components whose values are wanted at each token
+             */
+            keys?: string[];
+            /**
+             * K
+             * @description How many of the components that fire most
+             * @default 10
+             */
+            k: number;
+            /**
+             * Per Token
+             * @description How many of the strongest components at each token
+             * @default 3
+             */
+            per_token: number;
+            /**
+             * Token Ids
+             * @description Used exactly as given
+             */
+            token_ids: number[];
         };
         /**
          * GraphDetail
@@ -1771,6 +2397,19 @@ export interface components {
             seconds: number;
         };
         /**
+         * Histogram
+         * @description The scaled activation at the positions where the component fires.
+         */
+        Histogram: {
+            /**
+             * Edges
+             * @description One more than counts; empty where it never fires
+             */
+            edges: number[];
+            /** Counts */
+            counts: number[];
+        };
+        /**
          * Intervention
          * @description What was asked, and what it did. ``after`` and ``kl`` are by regime, and by ``changes``.
          */
@@ -2061,6 +2700,21 @@ export interface components {
              * @default 1
              */
             weight: number;
+        };
+        /** PositionFirings */
+        PositionFirings: {
+            /** Position */
+            position: number;
+            /**
+             * Firing Count
+             * @description Components that fire at this token
+             */
+            firing_count: number;
+            /**
+             * Strongest
+             * @description By causal importance, then by |activation|
+             */
+            strongest: components["schemas"]["TokenFiring"][];
         };
         /** PositionPredictions */
         PositionPredictions: {
@@ -2387,6 +3041,21 @@ export interface components {
              */
             mean_l0: number | null;
         };
+        /**
+         * StrongestEnd
+         * @description The strongest source or target of a component, of either sign, by normalised attr.
+         */
+        StrongestEnd: {
+            /** Key */
+            key: string;
+            /**
+             * Label
+             * @description The token's text for embed and output entries
+             */
+            label: string | null;
+            /** Value */
+            value: number;
+        };
         /** Token */
         Token: {
             /** Id */
@@ -2396,6 +3065,94 @@ export interface components {
              * @description As the tokenizer writes this token on its own
              */
             text: string;
+        };
+        /**
+         * TokenAssociation
+         * @description How a component's firing goes with one token; for output tokens counts are predicted mass.
+         *
+         *     The mass of an output token is the sum of the probabilities that the target model gives it as the
+         *     next token.
+         */
+        TokenAssociation: {
+            /** Token Id */
+            token_id: number;
+            /** Text */
+            text: string;
+            /**
+             * Count
+             * @description Firings on this input token, or predicted mass where it fires
+             */
+            count: number;
+            /**
+             * Token Total
+             * @description Occurrences of the token, or its predicted mass, everywhere
+             */
+            token_total: number;
+            /**
+             * Firing Count
+             * @description Positions at which the component fires
+             */
+            firing_count: number;
+            /**
+             * Recall
+             * @description count / firing_count: the token's share of the firings
+             */
+            recall: number;
+            /**
+             * Precision
+             * @description count / token_total: how often it fires, given the token
+             */
+            precision: number;
+            /**
+             * Lift
+             * @description precision / density
+             */
+            lift: number;
+            /**
+             * Pmi
+             * @description Pointwise mutual information in nats, smoothed
+             */
+            pmi: number;
+            /**
+             * Pmi Low
+             * @description Lower end of the 95% interval of the pmi
+             */
+            pmi_low: number;
+            /** Pmi High */
+            pmi_high: number;
+        };
+        /** TokenAssociations */
+        TokenAssociations: {
+            /**
+             * Positive
+             * @description More often together than by chance
+             */
+            positive: components["schemas"]["TokenAssociation"][];
+            /**
+             * Negative
+             * @description Less often together than by chance
+             */
+            negative: components["schemas"]["TokenAssociation"][];
+            /**
+             * Complete
+             * @description Whether every token took part; else only those kept by a compact harvest
+             */
+            complete: boolean;
+        };
+        /**
+         * TokenFiring
+         * @description One component at one token.
+         */
+        TokenFiring: {
+            /** Key */
+            key: string;
+            /** Ci */
+            ci: number;
+            /**
+             * Activation
+             * @description Scaled by ‖U‖
+             */
+            activation: number;
         };
         /** TokenHit */
         TokenHit: {
@@ -2721,8 +3478,12 @@ export interface operations {
                 site?: string | null;
                 /** @description Part of a key, or text in one of the component's top input tokens */
                 q?: string | null;
-                sort?: "key" | "-mean_ci" | "mean_ci" | "-max_ci" | "max_ci" | "-density" | "density" | "-activation_rms" | "activation_rms";
-                /** @description next_cursor of the page before, with the same site, q and sort */
+                /** @description Only components that fire on this token more often than by chance: its text, in any case of letters, with or without a space before it */
+                fires_on?: string | null;
+                min_density?: number | null;
+                max_density?: number | null;
+                sort?: "key" | "-mean_ci" | "mean_ci" | "-max_ci" | "max_ci" | "-density" | "density" | "-activation_rms" | "activation_rms" | "-strongest_source" | "strongest_source" | "-strongest_target" | "strongest_target" | "-fires_on" | "fires_on";
+                /** @description next_cursor of the page before, with the same filters and sort */
                 cursor?: string | null;
                 limit?: number;
             };
@@ -2800,6 +3561,15 @@ export interface operations {
             };
             /** @description A fault of the server */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3189,6 +3959,407 @@ export interface operations {
             };
             /** @description A fault of the server */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    evidence_get: {
+        parameters: {
+            query?: {
+                /** @description How many associations in a list */
+                k?: number;
+                /** @description A harvest subrun; default the newest complete one */
+                subrun?: string | null;
+            };
+            header?: never;
+            path: {
+                /** @description <address>:<index>, e.g. 0.attn.q:17, embed:42, output:42, 1.glu.down:delta */
+                key: string;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Evidence"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    evidence_examples: {
+        parameters: {
+            query?: {
+                kind?: "random" | "strongest";
+                /** @description Only examples whose firing token has this id */
+                token?: number | null;
+                /** @description next_cursor of the page before, with the same kind and token */
+                cursor?: string | null;
+                limit?: number;
+                /** @description A harvest subrun; default the newest complete one */
+                subrun?: string | null;
+            };
+            header?: never;
+            path: {
+                /** @description <address>:<index>, e.g. 0.attn.q:17, embed:42, output:42, 1.glu.down:delta */
+                key: string;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExamplePage"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    evidence_document: {
+        parameters: {
+            query?: {
+                /** @description First token wanted */
+                start?: number;
+                /** @description How many tokens */
+                length?: number;
+                key?: string | null;
+            };
+            header?: never;
+            path: {
+                /** @description Number of the document in the corpus */
+                number: number;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DocumentPage"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    evidence_fire: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FiringsOfText"] | components["schemas"]["FiringsOfTokens"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Firings"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -14,6 +14,7 @@ const card: ComponentCard = {
   summary: null,
   count: null,
   input_tokens: [],
+  evidence: null,
   subrun: "20261121-100000",
   metric: "attr",
   normalised: true,
