@@ -148,6 +148,7 @@ class RunDetail(RunSummary):
     sites: list[SiteInfo]
     attributions: AttributionInfo | None
     subruns: list[str] = Field(description="All complete attribution subruns, newest first")
+    harvests: list[str] = Field(description="All complete harvest subruns, newest first")
     evaluation: Evaluation | None
     problems: list[ErrorBody] = Field(description="Parts of the run that are damaged, each with what to do")
     seconds: float

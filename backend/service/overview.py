@@ -82,6 +82,7 @@ def describe(run: Run) -> RunDetail:
         sites=sites,
         attributions=attributions,
         subruns=subruns,
+        harvests=run.directory.harvest_subruns(),
         evaluation=evaluation,
         problems=problems,
         seconds=watch.seconds,

@@ -59,6 +59,7 @@ def test_a_bare_run_says_that_nothing_was_computed(client: httpx.Client) -> None
     detail = get(client, "/runs/bare")
     assert detail["attributions"] is None
     assert detail["subruns"] == []
+    assert detail["harvests"] == []
     assert {site["n_alive"] for site in detail["sites"]} == {None}
     page = get(client, "/runs/bare/components")
     assert page["tokens"] is None

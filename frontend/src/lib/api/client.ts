@@ -2,12 +2,21 @@
 
 import createClient from "openapi-fetch";
 
-import type { Metric, Sort } from "../location/view";
+import type { ExampleKind, Metric, Sort } from "../location/view";
 import { AnswerCache } from "./cache";
 import { connection } from "./connection.svelte";
 import { RequestFailed, refusal } from "./failure";
 import type { paths } from "./schema";
-import type { ComponentCard, ComponentPage, RunDetail, RunList, TokenPage } from "./types";
+import type {
+  ComponentCard,
+  ComponentPage,
+  DocumentPage,
+  Evidence,
+  ExamplePage,
+  RunDetail,
+  RunList,
+  TokenPage,
+} from "./types";
 
 const client = createClient<paths>({ baseUrl: "/" });
 const cache = new AnswerCache(400);
@@ -56,6 +65,11 @@ export function getRun(run: string): Promise<RunDetail> {
   return cache.get(`run ${run}`, () => settle(client.GET("/api/runs/{run}", { params: { path: { run } } })));
 }
 
+/** Whether a run that was opened has evidence of its components; asking for what is not there is an error. */
+export function isHarvested(run: string): boolean {
+  return (cache.peek<RunDetail>(`run ${run}`)?.harvests.length ?? 0) > 0;
+}
+
 export interface ComponentFilter {
   readonly site: string | null;
   readonly q: string;
@@ -91,6 +105,47 @@ export function getCard(run: string, key: string, k: number, settings: ListSetti
   const query = { metric: settings.metric, raw: settings.raw, k, ...optional("subrun", settings.subrun) };
   return cache.get(`card ${run} ${key} ${JSON.stringify(query)}`, () =>
     settle(client.GET("/api/runs/{run}/components/{key}", { params: { path: { run, key }, query } })),
+  );
+}
+
+/** What the harvest of the corpus says of a component, with at most `k` associations a list. */
+export function getEvidence(run: string, key: string, k: number): Promise<Evidence> {
+  const options = { params: { path: { run, key }, query: { k } } };
+  return cache.get(`evidence ${run} ${key} ${k}`, () =>
+    settle(client.GET("/api/runs/{run}/components/{key}/evidence", options)),
+  );
+}
+
+export interface ExampleChoice {
+  readonly kind: ExampleKind;
+  /** Only examples that fire on the token with this id. */
+  readonly token: number | null;
+}
+
+export function getExamples(
+  run: string,
+  key: string,
+  { kind, token }: ExampleChoice,
+  cursor: string | null,
+  limit: number,
+): Promise<ExamplePage> {
+  const query = { kind, limit, ...optional("cursor", cursor), ...(token === null ? {} : { token }) };
+  return cache.get(`examples ${run} ${key} ${JSON.stringify(query)}`, () =>
+    settle(
+      client.GET("/api/runs/{run}/components/{key}/examples", { params: { path: { run, key }, query } }),
+    ),
+  );
+}
+
+/** A part of a document of the corpus; with the values of `key` at each token where one is given. */
+export function getDocument(
+  run: string,
+  number: number,
+  part: { readonly start: number; readonly length: number; readonly key: string | null },
+): Promise<DocumentPage> {
+  const query = { start: part.start, length: part.length, ...optional("key", part.key) };
+  return cache.get(`document ${run} ${number} ${JSON.stringify(query)}`, () =>
+    settle(client.GET("/api/runs/{run}/documents/{number}", { params: { path: { run, number }, query } })),
   );
 }
 

@@ -732,6 +732,198 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/runs/{run}/labels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List
+         * @description All labels of the run as it is now: what a page needs to call components by their names.
+         *
+         *     With an ETag: who sends it back as If-None-Match gets a 304 where nothing was changed.
+         */
+        get: operations["labels_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/labels/imports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Imports
+         * @description The last imports of files, and whether they can be undone.
+         */
+        get: operations["labels_imports"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/labels/imports/{step}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Undo Import
+         * @description Take an import back wherever nobody changed the label since.
+         */
+        post: operations["labels_undo_import"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/labels/imports/{step}/redo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Redo Import
+         * @description Bring an import back that was undone.
+         */
+        post: operations["labels_redo_import"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/labels/{key}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get
+         * @description What people said of one component, with its history; version 0 where that is nothing yet.
+         */
+        get: operations["labels_get"];
+        /**
+         * Save
+         * @description Say something else of a component; a 409 where somebody did since the version that was read.
+         */
+        put: operations["labels_save"];
+        post?: never;
+        /**
+         * Delete
+         * @description Say nothing any more. What was said stays in the history, and undo brings it back.
+         */
+        delete: operations["labels_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/labels:undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Undo
+         * @description Take the last step on a component back, whoever made it.
+         */
+        post: operations["labels_undo"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/labels:redo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Redo
+         * @description Bring the step back that was undone last.
+         */
+        post: operations["labels_redo"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/labels:export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export
+         * @description The labels of people as a file, with who and when.
+         */
+        get: operations["labels_export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/labels:import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Import
+         * @description Read labels from a file as one step: a LabelFile, a list of its labels, or CSV.
+         *
+         *     What cannot be taken is reported line by line.
+         */
+        post: operations["labels_import"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1827,6 +2019,21 @@ export interface components {
             /** Share Abs */
             share_abs: number;
         };
+        /** FileLine */
+        FileLine: {
+            /**
+             * Line
+             * @description Line of a CSV file, or number of the entry in a JSON file, from 1
+             */
+            line: number;
+            /**
+             * Key
+             * @description As the file has it
+             */
+            key: string;
+            /** Reason */
+            reason: string;
+        };
         /**
          * FiresOn
          * @description How a component's firing goes with the tokens that a table is filtered by, taken together.
@@ -2409,6 +2616,36 @@ export interface components {
             /** Counts */
             counts: number[];
         };
+        /** ImportUndo */
+        ImportUndo: {
+            /**
+             * Author
+             * @description Who does this, as they want to be called; may be empty
+             * @default
+             */
+            author: string;
+        };
+        /**
+         * ImportUndone
+         * @description What became of the labels of an import.
+         */
+        ImportUndone: {
+            /** Run */
+            run: string;
+            /** Step */
+            step: number;
+            /** Changed */
+            changed: number;
+            /**
+             * Kept
+             * @description Components whose label was changed since, which stays; up to 1000
+             */
+            kept: string[];
+            /** N Kept */
+            n_kept: number;
+            /** Seconds */
+            seconds: number;
+        };
         /**
          * Intervention
          * @description What was asked, and what it did. ``after`` and ``kl`` are by regime, and by ``changes``.
@@ -2575,6 +2812,287 @@ export interface components {
             /** Circuit Ids */
             circuit_ids?: number[] | null;
         };
+        /**
+         * Label
+         * @description What a component is called, by whom, since when.
+         */
+        Label: {
+            /** Name */
+            name: string;
+            /**
+             * Text
+             * @description A note of any length
+             */
+            text: string;
+            /**
+             * Rating
+             * @description 1 to 5: how well the name says what the component is about
+             */
+            rating: number | null;
+            /** Key */
+            key: string;
+            /**
+             * Author
+             * @description Who gave it its present form; may be empty
+             */
+            author: string;
+            /** Created */
+            created: string;
+            /** Updated */
+            updated: string;
+            /**
+             * Source
+             * @description "person", or "auto:<set>" for a label that a model gave
+             */
+            source: string;
+            /**
+             * Version
+             * @description 0 for a label that a model gave
+             */
+            version: number;
+        };
+        /**
+         * LabelChange
+         * @description What is said of the component from now on; all empty says nothing any more.
+         */
+        LabelChange: {
+            /**
+             * Version
+             * @description The version that was read; 0 where there was none
+             */
+            version: number;
+            /**
+             * Name
+             * @description One line
+             * @default
+             */
+            name: string;
+            /**
+             * Text
+             * @default
+             */
+            text: string;
+            /** Rating */
+            rating?: number | null;
+            /**
+             * Author
+             * @description Who does this, as they want to be called; may be empty
+             * @default
+             */
+            author: string;
+        };
+        /** LabelContent */
+        LabelContent: {
+            /** Name */
+            name: string;
+            /**
+             * Text
+             * @description A note of any length
+             */
+            text: string;
+            /**
+             * Rating
+             * @description 1 to 5: how well the name says what the component is about
+             */
+            rating: number | null;
+        };
+        /**
+         * LabelDetail
+         * @description What people said of one component. ``label`` is null where that is nothing now.
+         */
+        LabelDetail: {
+            /** Run */
+            run: string;
+            /** Key */
+            key: string;
+            label: components["schemas"]["Label"] | null;
+            /** Version */
+            version: number;
+            /** @description What undo would take back, whoever did it */
+            undo: components["schemas"]["LabelStep"] | null;
+            redo: components["schemas"]["LabelStep"] | null;
+            /**
+             * Steps
+             * @description The last 100, newest first
+             */
+            steps: components["schemas"]["LabelStep"][];
+            /** N Steps */
+            n_steps: number;
+            /** Seconds */
+            seconds: number;
+        };
+        /**
+         * LabelEntry
+         * @description A label in a file.
+         */
+        LabelEntry: {
+            /** Name */
+            name: string;
+            /**
+             * Text
+             * @description A note of any length
+             */
+            text: string;
+            /**
+             * Rating
+             * @description 1 to 5: how well the name says what the component is about
+             */
+            rating: number | null;
+            /** Key */
+            key: string;
+            /** Author */
+            author: string;
+            /** Created */
+            created: string;
+            /** Updated */
+            updated: string;
+            /** Source */
+            source: string;
+        };
+        /**
+         * LabelFile
+         * @description An exported file of labels; the CSV file has the fields of ``labels`` as its columns.
+         */
+        LabelFile: {
+            /**
+             * Format
+             * @constant
+             */
+            format: "tributary-labels";
+            /**
+             * Version
+             * @constant
+             */
+            version: 1;
+            /** Run */
+            run: string;
+            /** Run Digest */
+            run_digest: string;
+            /** Exported */
+            exported: string;
+            /** Labels */
+            labels: components["schemas"]["LabelEntry"][];
+        };
+        /**
+         * LabelImport
+         * @description What became of every line of a file.
+         */
+        LabelImport: {
+            /** Run */
+            run: string;
+            /**
+             * Step
+             * @description What undoes the import as a whole; null where nothing was changed
+             */
+            step: number | null;
+            /**
+             * Read
+             * @description Lines with a label
+             */
+            read: number;
+            /** Added */
+            added: number;
+            /** Replaced */
+            replaced: number;
+            /**
+             * Same
+             * @description Were here already, just so
+             */
+            same: number;
+            /**
+             * Kept
+             * @description Components with another label here, which was kept; up to 1000
+             */
+            kept: string[];
+            /** N Kept */
+            n_kept: number;
+            /**
+             * Unmatched
+             * @description Lines that were left out, and why; up to 1000
+             */
+            unmatched: components["schemas"]["FileLine"][];
+            /** N Unmatched */
+            n_unmatched: number;
+            /**
+             * Remarks
+             * @description Lines that were taken but for a part; up to 1000
+             */
+            remarks: components["schemas"]["FileLine"][];
+            /**
+             * Other Run
+             * @description The run that the file names, where that is another one or this one before it was made again
+             */
+            other_run: string | null;
+            /** Seconds */
+            seconds: number;
+        };
+        /** LabelList */
+        LabelList: {
+            /** Run */
+            run: string;
+            /**
+             * Labels
+             * @description Ordered as components are
+             */
+            labels: components["schemas"]["Label"][];
+            /**
+             * Total
+             * @description How many there are, whatever q says
+             */
+            total: number;
+            /**
+             * Earlier
+             * @description Labels of people from before the run was made again; none is shown
+             */
+            earlier: number;
+            /** Seconds */
+            seconds: number;
+        };
+        /**
+         * LabelStep
+         * @description A step of a label's history: one person's typing in one field, or an imported file.
+         */
+        LabelStep: {
+            /** Step */
+            step: number;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "edit" | "import";
+            /**
+             * State
+             * @description undone: can be redone; passed: undone, then something else came
+             * @enum {string}
+             */
+            state: "done" | "undone" | "passed";
+            before: components["schemas"]["LabelContent"];
+            after: components["schemas"]["LabelContent"];
+            /** Author */
+            author: string;
+            /** Changed */
+            changed: string;
+        };
+        /** LabelUndo */
+        LabelUndo: {
+            /**
+             * Key
+             * @description <address>:<index>, e.g. 0.attn.q:17, embed:42, output:42, 1.glu.down:delta
+             * @example 0.attn.q:17
+             */
+            key: string;
+            /**
+             * Version
+             * @description The version that was read; 0 where there was none
+             */
+            version: number;
+            /**
+             * Author
+             * @description Who does this, as they want to be called; may be empty
+             * @default
+             */
+            author: string;
+        };
         /** NodeChange */
         NodeChange: {
             /**
@@ -2700,6 +3218,39 @@ export interface components {
              * @default 1
              */
             weight: number;
+        };
+        /** PastImport */
+        PastImport: {
+            /** Step */
+            step: number;
+            /** Author */
+            author: string;
+            /** Changed */
+            changed: string;
+            /** Labels */
+            labels: number;
+            /**
+             * In Force
+             * @description Its labels that nobody changed since: what undo would take back
+             */
+            in_force: number;
+            /**
+             * Undone
+             * @description Its labels that were taken back: what redo would bring again
+             */
+            undone: number;
+        };
+        /** PastImportList */
+        PastImportList: {
+            /** Run */
+            run: string;
+            /**
+             * Imports
+             * @description The last ten, newest first
+             */
+            imports: components["schemas"]["PastImport"][];
+            /** Seconds */
+            seconds: number;
         };
         /** PositionFirings */
         PositionFirings: {
@@ -2955,6 +3506,11 @@ export interface components {
              * @description All complete attribution subruns, newest first
              */
             subruns: string[];
+            /**
+             * Harvests
+             * @description All complete harvest subruns, newest first
+             */
+            harvests: string[];
             evaluation: components["schemas"]["Evaluation"] | null;
             /**
              * Problems
@@ -7643,6 +8199,1159 @@ export interface operations {
             };
             /** @description A fault of the server */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    labels_list: {
+        parameters: {
+            query?: {
+                /** @description Only labels with all these words in them */
+                q?: string | null;
+            };
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelList"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    labels_imports: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PastImportList"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    labels_undo_import: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As the answer to an import names it */
+                step: number;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ImportUndo"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportUndone"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    labels_redo_import: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description As the answer to an import names it */
+                step: number;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ImportUndo"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportUndone"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    labels_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description <address>:<index>, e.g. 0.attn.q:17, embed:42, output:42, 1.glu.down:delta */
+                key: string;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelDetail"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    labels_save: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description <address>:<index>, e.g. 0.attn.q:17, embed:42, output:42, 1.glu.down:delta */
+                key: string;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LabelChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelDetail"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    labels_delete: {
+        parameters: {
+            query: {
+                /** @description The version that was read; 0 where there was none */
+                version: number;
+                /** @description Who does this, as they want to be called; may be empty */
+                author?: string;
+            };
+            header?: never;
+            path: {
+                /** @description <address>:<index>, e.g. 0.attn.q:17, embed:42, output:42, 1.glu.down:delta */
+                key: string;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelDetail"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    labels_undo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LabelUndo"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelDetail"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    labels_redo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LabelUndo"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelDetail"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    labels_export: {
+        parameters: {
+            query?: {
+                /** @description Both can be imported again */
+                format?: "json" | "csv";
+                /** @description Instead those from before the run was made again, which nothing shows */
+                earlier?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The labels of people as JSON or CSV */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelFile"];
+                    "text/csv": string;
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    labels_import: {
+        parameters: {
+            query?: {
+                /** @description Who does this, as they want to be called; may be empty */
+                author?: string;
+                /** @description Where a component has another label already */
+                existing?: "keep" | "replace";
+            };
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": unknown;
+                "text/csv": unknown;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelImport"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,0 +1,18 @@
+/** Requests that compute something on a text, live. None is kept: each is asked once. */
+
+import { send } from "./http";
+import type { Firings } from "./types";
+
+export interface FiringQuestion {
+  readonly text: string;
+  /** Components whose values are wanted at each token. */
+  readonly keys: readonly string[];
+  /** How many of the components that fire most on the text. */
+  readonly k: number;
+  /** How many of the strongest at each token. */
+  readonly per_token: number;
+}
+
+export function fire(run: string, question: FiringQuestion, signal?: AbortSignal): Promise<Firings> {
+  return send("POST", `/api/runs/${encodeURIComponent(run)}/firings`, question, signal);
+}
