@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 
 from compute.address import Address, AddressError, parse_address
 from storage.attributions import AttributionStore
+from storage.clusters import Clustering
 from storage.errors import RunError, StorageError, StoreDamagedError
 from storage.files import sha256_file, subruns, sync_directory, sync_file, write_durably
 from storage.harvest import Harvest
@@ -205,6 +206,19 @@ class RunDirectory:
             raise StoreDamagedError(harvest.path, "was made from another model than this run's")
         return harvest
 
+    def clustering_subruns(self) -> list[str]:
+        return subruns(self.path / "clusters")
+
+    def clustering(self, subrun: str | None = None) -> Clustering:
+        """A clustering of the components (default: the newest)."""
+        name = self._subrun("clusters", subrun, "tributary cluster")
+        clustering = Clustering.load(self.path / "clusters" / name)
+        if dict(clustering.manifest.sites) != {site.address: site.n_components for site in self.info.sites}:
+            raise StoreDamagedError(
+                self.path / "clusters" / name, "was made from another model than this run's"
+            )
+        return clustering
+
     def _subrun(self, folder: str, subrun: str | None, command: str) -> str:
         names = subruns(self.path / folder)
         if not names:
@@ -252,6 +266,11 @@ class RunDirectory:
             yield _checked(
                 self.path / "harvest" / name,
                 lambda name=name: f"{self.harvest(name).verify():,} records",
+            )
+        for name in self.clustering_subruns():
+            yield _checked(
+                self.path / "clusters" / name,
+                lambda name=name: f"{self.clustering(name).iterations:,} merges",
             )
         for name in self.attribution_subruns():
             yield _checked(
