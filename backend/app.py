@@ -20,6 +20,7 @@ from backend.routers import (
     health,
     interventions,
     jobs,
+    labels,
     openings,
     predictions,
     prompts,
@@ -44,7 +45,11 @@ class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             document = super().openapi()
-            extra: tuple[type[BaseModel], ...] = (*graphs.EXTRA_MODELS, *jobs.EXTRA_MODELS)
+            extra: tuple[type[BaseModel], ...] = (
+                *graphs.EXTRA_MODELS,
+                *jobs.EXTRA_MODELS,
+                *labels.EXTRA_MODELS,
+            )
             _, found = models_json_schema(
                 [(model, "validation") for model in extra], ref_template="#/components/schemas/{model}"
             )
@@ -74,7 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     install_error_handlers(app)
     api = APIRouter(prefix="/api")
     nouns = (health, runs, components, evidence, attribution, tokens)
-    for noun in (*nouns, prompts, openings, predictions, graphs, interventions, circuits, jobs):
+    for noun in (*nouns, prompts, openings, predictions, graphs, interventions, circuits, jobs, labels):
         api.include_router(noun.router)
     app.include_router(api)
     mount_page(app, settings.page)

@@ -26,7 +26,7 @@ from backend.settings import Settings, is_loopback
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]"}
 #: Largest request body: a selection or a workspace of many thousand nodes.
 MAX_BODY = 4 << 20
-#: Largest file of a graph that is read back.
+#: Largest file that is read back: a graph, or labels.
 MAX_IMPORT = 64 << 20
 COOKIE = "tributary_token"
 
@@ -111,7 +111,7 @@ class SecurityMiddleware:
             )
         # A body sent in chunks does not say how long it is; nobody needs one here.
         length = headers.get("content-length", "0")
-        limit = MAX_IMPORT if scope["path"].endswith("/graphs:import") else MAX_BODY
+        limit = MAX_IMPORT if scope["path"].endswith(("/graphs:import", "/labels:import")) else MAX_BODY
         if "transfer-encoding" in headers or not length.isdigit() or int(length) > limit:
             return 413, ErrorBody(
                 code="too_large",
