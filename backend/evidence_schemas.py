@@ -59,10 +59,14 @@ class ComponentAssociation(Schema):
     count: int = Field(description="Positions at which both fire")
     other_count: int = Field(description="Positions at which the other fires")
     recall: float = Field(description="count / this component's firings: P(other fires | this fires)")
+    recall_low: float = Field(description="Lower end of the 95% (Wilson) interval of the recall")
+    recall_high: float
     precision: float = Field(description="count / other_count: P(this fires | other fires)")
-    lift: float = Field(description="precision / this component's density")
+    precision_low: float
+    precision_high: float
+    lift: float = Field(description="How much more often than by chance, smoothed")
     jaccard: float = Field(description="count / positions at which either fires")
-    pmi: float = Field(description="Pointwise mutual information in nats, smoothed")
+    pmi: float = Field(description="Pointwise mutual information in nats: ln lift")
     pmi_low: float = Field(description="Lower end of the 95% interval of the pmi")
     pmi_high: float
 

@@ -231,23 +231,14 @@ class TokenAssociation(Schema):
     token_total: float = Field(description="Occurrences of the token, or its predicted mass, everywhere")
     firing_count: int = Field(description="Positions at which the component fires")
     recall: float = Field(description="count / firing_count: the token's share of the firings")
+    recall_low: float = Field(description="Lower end of the 95% (Wilson) interval of the recall")
+    recall_high: float
     precision: float = Field(description="count / token_total: how often it fires, given the token")
-    lift: float = Field(description="precision / density")
-    pmi: float = Field(description="Pointwise mutual information in nats, smoothed")
+    precision_low: float
+    precision_high: float
+    lift: float = Field(description="How much more often than by chance, smoothed; about precision / density")
+    pmi: float = Field(description="Pointwise mutual information in nats: ln lift")
     pmi_low: float = Field(description="Lower end of the 95% interval of the pmi")
-    pmi_high: float
-
-
-class FiresOn(Schema):
-    """How a component's firing goes with the tokens that a table is filtered by, taken together."""
-
-    count: int = Field(description="Firings on one of these tokens")
-    token_total: int = Field(description="Occurrences of these tokens")
-    recall: float = Field(description="count / firings: their share of the firings")
-    precision: float = Field(description="count / token_total: how often it fires, given one of them")
-    lift: float = Field(description="precision / density")
-    pmi: float = Field(description="Pointwise mutual information in nats, smoothed")
-    pmi_low: float = Field(description="Lower end of the 95% interval of the pmi; what fires_on sorts by")
     pmi_high: float
 
 
@@ -291,7 +282,9 @@ class ComponentSummary(Schema):
     )
     strongest_source: StrongestEnd | None = Field(description="Only in a table sorted by it")
     strongest_target: StrongestEnd | None = Field(description="Only in a table sorted by it")
-    fires_on: FiresOn | None = Field(description="Only in a table filtered by fires_on")
+    fires_on: TokenAssociation | None = Field(
+        description="With the token of the filter fires_on that it goes with most surely; null without the filter"
+    )
 
 
 class ComponentPage(Schema):
@@ -301,8 +294,8 @@ class ComponentPage(Schema):
     tokens: int | None = Field(description="Tokens that the statistics rest on; null where there are none")
     fires_on: list[Token] | None = Field(description="The tokens that fires_on means; null without it")
     next_cursor: str | None
-    ranking_seconds: float | None = Field(
-        description="What ranking all sources and targets took, once for each subrun; null where it was not needed"
+    scan_seconds: float | None = Field(
+        description="What the scan behind this sort or filter took, once for each subrun; null where none was needed"
     )
     seconds: float
 
@@ -326,7 +319,9 @@ class ComponentCard(Schema):
     summary: ComponentSummary | None
     count: int | None = Field(description="Occurrences in the corpus, for embed and output tokens")
     input_tokens: list[TokenShare]
-    evidence: CompactEvidence | None = Field(description="Null where nothing was harvested, or not asked for")
+    evidence: CompactEvidence | None = Field(
+        description="In a batch; null where nothing was harvested, and in a card of its own, which has a route for it"
+    )
     subrun: str | None = Field(description="The attribution subrun that the lists are from")
     metric: Metric
     normalised: bool

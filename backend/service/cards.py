@@ -17,6 +17,7 @@ from backend.schemas import (
     Sign,
     Unavailable,
 )
+from backend.service.evidence import compact
 from backend.service.listing import summary, token_shares
 from backend.service.run import Run
 from backend.service.timing import Stopwatch
@@ -135,7 +136,14 @@ def attribution(
 
 
 def card(
-    run: Run, key_text: str, *, metric: Metric, k: int, raw: bool = False, subrun: str | None = None
+    run: Run,
+    key_text: str,
+    *,
+    metric: Metric,
+    k: int,
+    raw: bool = False,
+    subrun: str | None = None,
+    with_evidence: bool = False,
 ) -> ComponentCard:
     """A card. A list that does not exist is replaced by the reason, so that the others still show."""
     watch = Stopwatch()
@@ -167,6 +175,12 @@ def card(
     elif kind in ("embed", "output"):
         counts = run.token_counts()
         count = None if counts is None else int(counts[key.index])
+    evidence, problem = None, []
+    if with_evidence and kind == "component":
+        try:
+            evidence = compact(run, key)
+        except StorageError as error:
+            problem = [f"There is no evidence here: {error}"]
     lists = (
         place("sources", "positive"),
         place("sources", "negative"),
@@ -183,7 +197,7 @@ def card(
         summary=row,
         count=count,
         input_tokens=shares or [],
-        evidence=None,
+        evidence=evidence,
         subrun=None if store is None else store.subrun,
         metric=metric,
         normalised=not raw,
@@ -192,7 +206,7 @@ def card(
         sources_negative=lists[1],
         targets_positive=lists[2],
         targets_negative=lists[3],
-        notes=_notes(store, key, metric, lists),
+        notes=[*_notes(store, key, metric, lists), *problem],
         seconds=watch.seconds,
     )
 
@@ -225,7 +239,15 @@ def batch(run: Run, request: BatchRequest) -> BatchResponse:
     for key in dict.fromkeys(request.keys):
         try:
             cards.append(
-                card(run, key, metric=request.metric, k=request.k, raw=request.raw, subrun=request.subrun)
+                card(
+                    run,
+                    key,
+                    metric=request.metric,
+                    k=request.k,
+                    raw=request.raw,
+                    subrun=request.subrun,
+                    with_evidence=request.evidence,
+                )
             )
         except StorageError as error:
             failures.append(BatchFailure(key=key, error=error_body(error)))

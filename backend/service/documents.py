@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import numpy as np
 from fastapi.concurrency import run_in_threadpool
@@ -17,6 +18,7 @@ from backend.service.workshop import Workshop
 from compute.address import Key
 from compute.progress import Report
 from storage.corpus import TokenCorpus
+from storage.layout import GROUPS
 
 
 async def page(
@@ -42,16 +44,15 @@ async def page(
     ci = activation = windows = None
     peak = 0
     if component is not None:
-        context = run.config.context
+        windows = await run_in_threadpool(_windows, run, corpus, number, start, end)
+        sequences = windows.sequences
 
         def work(report: Report) -> tuple[np.ndarray, np.ndarray]:
-            return _values(workshop, run, whole, component, start, end, report)
+            return _values(workshop, run, sequences, component, report)
 
         (ci, activation), peak = await workshop.quick(work, gone)
-        windows = (
-            f"The document is read in windows of {context:,} tokens from its beginning; "
-            "what is before its window, the model does not see."
-        )
+        here = slice(windows.skipped, windows.skipped + end - start)
+        ci, activation = ci[here], activation[here]
     return DocumentPage(
         run=run.name,
         document=number,
@@ -66,7 +67,7 @@ async def page(
         key=key,
         ci=None if ci is None else ci.tolist(),
         activation=None if activation is None else activation.tolist(),
-        windows=windows,
+        windows=None if windows is None else windows.words,
         unit=UNIT,
         seconds=watch.seconds,
         peak_bytes=peak,
@@ -92,21 +93,59 @@ def _document(run: Run, corpus: TokenCorpus, number: int, start: int) -> np.ndar
     return whole
 
 
+@dataclass(frozen=True)
+class _Windows:
+    """What the model is to read: ``sequences`` of ids, of which the first ``skipped`` places come before
+    those wanted."""
+
+    sequences: list[list[int]]
+    skipped: int
+    words: str
+
+
+def _windows(run: Run, corpus: TokenCorpus, number: int, start: int, end: int) -> _Windows:
+    """The windows in which a pass over the corpus reads a part of a document.
+
+    So the values are those of the examples: a pass lays the documents of a group end to end and cuts
+    them into windows, so that a window may begin in the document before.
+    """
+    length, n_groups = run.config.context, GROUPS
+    if run.has_harvest():
+        manifest = run.harvest().manifest
+        length, n_groups = manifest.settings.window, manifest.n_groups
+    of_group = np.arange(number % n_groups, corpus.n_documents, n_groups)
+    starts = np.cumsum([0, *(corpus.offsets[of_group + 1] - corpus.offsets[of_group])])
+    place = number // n_groups
+    first = (int(starts[place]) + start) // length * length
+    last = int(starts[place]) + end
+    read: list[np.ndarray] = []
+    at, before = first, int(np.searchsorted(starts, first, "right")) - 1
+    for which in range(before, place + 1):
+        document = corpus.document(int(of_group[which]))
+        read.append(document[at - int(starts[which]) : last - int(starts[which])])
+        at = int(starts[which + 1])
+    ids = np.concatenate(read).tolist()
+    return _Windows(
+        [ids[i : i + length] for i in range(0, len(ids), length)],
+        int(starts[place]) + start - first,
+        f"Read as in a pass over the corpus: in windows of {length:,} tokens that run on over the ends of documents. "
+        "The model sees nothing of what is before a token's window.",
+    )
+
+
 def _values(
-    workshop: Workshop, run: Run, whole: np.ndarray, key: Key, start: int, end: int, report: Report
+    workshop: Workshop, run: Run, sequences: list[list[int]], key: Key, report: Report
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Causal importance and scaled activation of a component at the tokens from ``start`` to ``end``."""
+    """Causal importance and scaled activation of a component along ``sequences``, one after another."""
     from compute.activity import activity
 
-    model, context, index = workshop.models.get(run), run.config.context, key.index
+    model, index = workshop.models.get(run), key.index
     assert isinstance(index, int)
-    first = start // context * context
     ci: list[np.ndarray] = []
     activations: list[np.ndarray] = []
-    for window in range(first, end, context):
-        report("windows", window - first, end - first)
-        ids = whole[window : min(window + context, end)].tolist()
+    for number, ids in enumerate(sequences):
+        report("windows", number, len(sequences))
         for _, importance, scaled in activity(model, token_tensor(model, ids)[None], [key.address]):
             ci.append(importance[0, :, index].float().cpu().numpy())
             activations.append(scaled[0, :, index].float().cpu().numpy())
-    return np.concatenate(ci)[start - first :], np.concatenate(activations)[start - first :]
+    return np.concatenate(ci), np.concatenate(activations)

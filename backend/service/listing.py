@@ -7,14 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from backend.errors import ServiceError
-from backend.schemas import ComponentPage, ComponentSort, ComponentSummary, StrongestEnd, TokenShare
+from backend.schemas import (
+    ComponentPage,
+    ComponentSort,
+    ComponentSummary,
+    StrongestEnd,
+    Token,
+    TokenAssociation,
+    TokenShare,
+)
 from backend.service.cursors import Cursors
-from backend.service.evidence import not_harvested
-from backend.service.ranking import Ranking
+from backend.service.evidence import token_associations
 from backend.service.run import Run
 from backend.service.table import ComponentTable
 from backend.service.timing import Stopwatch
-from compute.address import parse_address
+from compute.address import Address, parse_address, parse_key
+from compute.statistics.association import associations
+from storage.strongest import Ends, StrongestEnds
 
 #: Input tokens named in a row of the table.
 _TOKENS_SHOWN = 5
@@ -81,65 +90,111 @@ def list_components(run: Run, listing: Listing, *, cursor: str | None, limit: in
     """One page; raises a 404 for a site that the run does not have or a cursor of another listing, and a
     409 or 503 where what it is sorted or filtered by is not there."""
     watch = Stopwatch()
-    if listing.fires_on is not None:
-        raise not_harvested(run)
     rows = run.table()
-    column, ranking = listing.column, None
-    if column == "fires_on" and listing.fires_on is None:
-        raise ServiceError(
-            422,
-            "bad_input",
-            "Sorting by fires_on needs a token to fire on",
-            "Give fires_on, or sort by another.",
-        )
-    if column in ("strongest_source", "strongest_target"):
-        ranking = run.ranking()
-    chosen = np.flatnonzero(_selected(run, rows, listing))
-    if ranking is not None:
-        sizes = [ranking.sizes(column, address, run.n_components[address]) for address in run.starts]
-        values = np.concatenate(sizes)
-    elif column != "key":
-        values = rows.columns[column]
-    else:
-        values = None
+    ends = run.strongest_ends() if listing.column in ("strongest_source", "strongest_target") else None
+    on = None if listing.fires_on is None else _FiresOn(run, listing.fires_on)
+    chosen = np.flatnonzero(_selected(run, rows, listing, on))
+    values = _values(run, rows, listing, None if ends is None else ends.value, on)
     if values is not None:
         values = values[chosen]
         # A stable sort keeps display order among equals; NaN sorts last either way.
         chosen = chosen[np.argsort(-values if listing.sort.startswith("-") else values, kind="stable")]
-    cursors = Cursors(rows.subrun, listing, None if ranking is None else run.attributions().subrun)
+    subruns = (rows.subrun, None if ends is None else run.attributions().subrun, on and on.subrun)
+    cursors = Cursors(listing, *subruns)
     start = cursors.start(
-        cursor, "cursors hold for the same filters and sort, until there are new statistics or attributions."
+        cursor, "cursors hold for the same filters and sort, until there are new numbers to sort by."
     )
     end = start + limit
+    shown: list[ComponentSummary] = []
+    for position in chosen[start:end].tolist():
+        update: dict[str, object] = {}
+        if ends is not None:
+            update[listing.column] = _end(run, ends.value, listing.column, position)
+        if on is not None:
+            update["fires_on"] = on.found[position]
+        shown.append(summary(run, rows, position).model_copy(update=update))
     return ComponentPage(
         run=run.name,
-        components=[
-            summary(run, rows, int(position)).model_copy(
-                update={} if ranking is None else {column: _end(run, ranking, column, int(position))}
-            )
-            for position in chosen[start:end]
-        ],
+        components=shown,
         total=len(chosen),
         tokens=rows.tokens,
-        fires_on=None,
+        fires_on=None if on is None else on.tokens,
         next_cursor=cursors.after(end, len(chosen)),
-        ranking_seconds=None if ranking is None else ranking.seconds,
+        scan_seconds=ends.seconds if ends is not None else None if on is None else on.seconds,
         seconds=watch.seconds,
     )
 
 
-def _end(run: Run, ranking: Ranking, column: str, position: int) -> StrongestEnd | None:
-    found = ranking.end(column, run.key(run.component_keys[position]))
-    if found is None:
+class _FiresOn:
+    """Components that fire on a token of that text more often than by chance; each with the token it
+    goes with most surely."""
+
+    def __init__(self, run: Run, text: str) -> None:
+        pairs = run.token_firings()
+        harvest = run.harvest()
+        self.seconds, self.subrun = pairs.seconds, harvest.subrun
+        self.tokens = [Token(id=i, text=run.vocabulary.texts[i]) for i in run.vocabulary.reading(text)]
+        firing, occurrences = harvest.values("firing_count"), harvest.token_count
+        self.found: dict[int, TokenAssociation] = {}
+        for token in self.tokens:
+            flat, joint = pairs.value.of(token.id)
+            ids = np.full(len(flat), token.id)
+            totals = occurrences[ids]
+            together = associations(joint, firing[flat], totals, harvest.tokens)
+            for row, found in zip(
+                flat.tolist(), token_associations(run, together, ids, totals, firing[flat]), strict=True
+            ):
+                if row not in self.found or found.pmi_low > self.found[row].pmi_low:
+                    self.found[row] = found
+
+    def sizes(self, n: int) -> np.ndarray:
+        """What is sorted by, [n]."""
+        values = np.full(n, np.nan)
+        values[list(self.found)] = [found.pmi_low for found in self.found.values()]
+        return values
+
+
+def _values(
+    run: Run, rows: ComponentTable, listing: Listing, ends: StrongestEnds | None, on: _FiresOn | None
+) -> np.ndarray | None:
+    """What the listing is sorted by, for all components; ``None`` for the order of keys."""
+    if listing.column == "key":
         return None
-    key, value = found
-    return StrongestEnd(key=str(key), label=run.label(key), value=value)
+    if listing.column == "fires_on":
+        if on is None:
+            raise ServiceError(
+                422,
+                "bad_input",
+                "Sorting by fires_on needs a token to fire on",
+                "Give fires_on, or sort by another column.",
+            )
+        return on.sizes(len(rows.keys))
+    if ends is not None:
+        by_site = _by_site(ends, listing.column)
+        return np.concatenate([np.abs(by_site[address].value) for address in run.starts])
+    return rows.columns[listing.column]
 
 
-def _selected(run: Run, rows: ComponentTable, listing: Listing) -> np.ndarray:
+def _by_site(ends: StrongestEnds, column: str) -> dict[Address, Ends]:
+    return ends.sources if column == "strongest_source" else ends.targets
+
+
+def _end(run: Run, ends: StrongestEnds, column: str, position: int) -> StrongestEnd | None:
+    key = parse_key(run.component_keys[position])
+    assert isinstance(key.index, int)
+    found = _by_site(ends, column)[key.address]
+    other = found.key(key.index)
+    if other is None:
+        return None
+    return StrongestEnd(key=str(other), label=run.label(other), value=float(found.value[key.index]))
+
+
+def _selected(run: Run, rows: ComponentTable, listing: Listing, on: _FiresOn | None) -> np.ndarray:
     """Which components the filters keep, [n] bool; an unknown density is none."""
     site, q = listing.site, listing.q
     keep = np.ones(len(rows.keys), bool)
+    if on is not None:
+        keep &= ~np.isnan(on.sizes(len(keep)))
     if listing.min_density is not None:
         keep &= rows.columns["density"] >= listing.min_density
     if listing.max_density is not None:

@@ -12,8 +12,9 @@ from functools import cached_property
 import numpy as np
 
 from backend.errors import ServiceError
-from backend.service.ranking import Ranking, Rankings
+from backend.service.background import Once, Timed
 from backend.service.table import ComponentTable, build_table
+from backend.service.token_firings import TokenFirings, token_firings
 from backend.service.vocabulary import Vocabulary
 from compute.address import Address, Key, parse_key
 from compute.targets.config import TargetConfig
@@ -22,8 +23,10 @@ from storage.attributions import AttributionStore
 from storage.corpus import TokenCorpus
 from storage.errors import UnknownKeyError
 from storage.files import sha256_file
+from storage.harvest import Harvest
 from storage.run_directory import RunDirectory, RunInfo
 from storage.statistics import Statistics
+from storage.strongest import StrongestEnds
 
 
 class Run:
@@ -43,7 +46,11 @@ class Run:
         self._statistics: Statistics | None = None
         self._table: ComponentTable | None = None
         self._corpus: TokenCorpus | None = None
-        self._rankings = Rankings()
+        self._harvests: dict[str, Harvest] = {}
+        self._ends: Once[StrongestEnds] = Once("All sources and targets are being ranked")
+        self._token_firings: Once[TokenFirings] = Once(
+            "The tokens of all components are being looked through"
+        )
 
     @property
     def info(self) -> RunInfo:
@@ -117,6 +124,33 @@ class Run:
                 self._stores[name] = self.directory.attributions(name)
             return self._stores[name]
 
+    def has_harvest(self) -> bool:
+        return bool(self.directory.harvest_subruns())
+
+    def harvest(self, subrun: str | None = None) -> Harvest:
+        """A harvest, by default the newest; raises a 404 or a 409 if there is none."""
+        names = self.directory.harvest_subruns()
+        if not names:
+            raise ServiceError(
+                409,
+                "not_computed",
+                f"The run {self.name} has no harvest yet",
+                f"Run: tributary harvest {self.name}",
+            )
+        name = names[0] if subrun is None else subrun
+        if name not in names:
+            raise ServiceError(
+                404,
+                "unknown_subrun",
+                f"The run {self.name} has no harvest called {name[:40]!r}",
+                f"There are {', '.join(names[:5])}.",
+            )
+        with self._lock:
+            if name not in self._harvests:
+                self._harvests = {kept: found for kept, found in self._harvests.items() if kept in names}
+                self._harvests[name] = self.directory.harvest(name)
+            return self._harvests[name]
+
     def statistics(self) -> Statistics | None:
         """The newest statistics, or ``None`` where none were gathered."""
         names = self.directory.statistics_subruns()
@@ -138,10 +172,16 @@ class Run:
                 )
             return self._table
 
-    def ranking(self) -> Ranking:
+    def strongest_ends(self) -> Timed[StrongestEnds]:
         """Strongest sources and targets by the newest attributions; raises what :meth:`attributions`
         does, and a 503 while they are being ranked."""
-        return self._rankings.get(self.attributions())
+        store = self.attributions()
+        return self._ends.get(store.subrun, store.strongest_ends)
+
+    def token_firings(self) -> Timed[TokenFirings]:
+        """Components by token, from the newest harvest; raises what :meth:`harvest` does, and a 503."""
+        harvest = self.harvest()
+        return self._token_firings.get(harvest.subrun, lambda report: token_firings(harvest, report))
 
     def token_counts(self) -> np.ndarray | None:
         """Occurrences of every token in the corpus, [vocab]; ``None`` without statistics."""

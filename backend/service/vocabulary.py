@@ -46,3 +46,13 @@ class Vocabulary:
         """Ids of the tokens whose text contains ``query``, in any case of letters."""
         wanted = query.casefold()
         return [token_id for token_id, text in enumerate(self.folded) if wanted in text]
+
+    def reading(self, query: str) -> list[int]:
+        """Ids of the tokens whose text is ``query``, in any case of letters, with or without spaces around."""
+        wanted = query.casefold()
+        bare = wanted.strip()
+        return [
+            token_id
+            for token_id, text in enumerate(self.folded)
+            if text == wanted or (bare and text.strip() == bare)
+        ]

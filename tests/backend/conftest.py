@@ -60,7 +60,7 @@ def get_as_written(client: httpx.Client, path: str) -> httpx.Response:
 @pytest.fixture(scope="session")
 def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    make_tiny_run(folder / "llama", output_abs=True)
+    make_tiny_run(folder / "llama", output_abs=True, harvest=True)
     make_tiny_run(folder / "gpt2", family="gpt2", abs_part=True, delta="off", seed=1)
     make_tiny_run(folder / "bare", attributions=False, statistics=False)
     return folder

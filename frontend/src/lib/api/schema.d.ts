@@ -284,6 +284,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/runs/{run}/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Find
+         * @description Hits in the order of the corpus. The count is exact, or said to be a lower bound.
+         */
+        get: operations["search_find"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/search-index": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Index
+         * @description Whether the run's text can be searched already.
+         */
+        get: operations["search_index"];
+        put?: never;
+        /**
+         * Build
+         * @description Index the run's text. A job that is done where it was; a large corpus is refused with the command.
+         */
+        post: operations["search_build"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/runs/{run}/prompts": {
         parameters: {
             query?: never;
@@ -1336,13 +1380,24 @@ export interface components {
              */
             recall: number;
             /**
+             * Recall Low
+             * @description Lower end of the 95% (Wilson) interval of the recall
+             */
+            recall_low: number;
+            /** Recall High */
+            recall_high: number;
+            /**
              * Precision
              * @description count / other_count: P(this fires | other fires)
              */
             precision: number;
+            /** Precision Low */
+            precision_low: number;
+            /** Precision High */
+            precision_high: number;
             /**
              * Lift
-             * @description precision / this component's density
+             * @description How much more often than by chance, smoothed
              */
             lift: number;
             /**
@@ -1352,7 +1407,7 @@ export interface components {
             jaccard: number;
             /**
              * Pmi
-             * @description Pointwise mutual information in nats, smoothed
+             * @description Pointwise mutual information in nats: ln lift
              */
             pmi: number;
             /**
@@ -1409,7 +1464,7 @@ export interface components {
             count: number | null;
             /** Input Tokens */
             input_tokens: components["schemas"]["TokenShare"][];
-            /** @description Null where nothing was harvested, or not asked for */
+            /** @description In a batch; null where nothing was harvested, and in a card of its own, which has a route for it */
             evidence: components["schemas"]["CompactEvidence"] | null;
             /**
              * Subrun
@@ -1497,10 +1552,10 @@ export interface components {
             /** Next Cursor */
             next_cursor: string | null;
             /**
-             * Ranking Seconds
-             * @description What ranking all sources and targets took, once for each subrun; null where it was not needed
+             * Scan Seconds
+             * @description What the scan behind this sort or filter took, once for each subrun; null where none was needed
              */
-            ranking_seconds: number | null;
+            scan_seconds: number | null;
             /** Seconds */
             seconds: number;
         };
@@ -1535,8 +1590,8 @@ export interface components {
             strongest_source: components["schemas"]["StrongestEnd"] | null;
             /** @description Only in a table sorted by it */
             strongest_target: components["schemas"]["StrongestEnd"] | null;
-            /** @description Only in a table filtered by fires_on */
-            fires_on: components["schemas"]["FiresOn"] | null;
+            /** @description With the token of the filter fires_on that it goes with most surely; null without the filter */
+            fires_on: components["schemas"]["TokenAssociation"] | null;
         };
         /**
          * CustomTarget
@@ -2033,49 +2088,6 @@ export interface components {
             key: string;
             /** Reason */
             reason: string;
-        };
-        /**
-         * FiresOn
-         * @description How a component's firing goes with the tokens that a table is filtered by, taken together.
-         */
-        FiresOn: {
-            /**
-             * Count
-             * @description Firings on one of these tokens
-             */
-            count: number;
-            /**
-             * Token Total
-             * @description Occurrences of these tokens
-             */
-            token_total: number;
-            /**
-             * Recall
-             * @description count / firings: their share of the firings
-             */
-            recall: number;
-            /**
-             * Precision
-             * @description count / token_total: how often it fires, given one of them
-             */
-            precision: number;
-            /**
-             * Lift
-             * @description precision / density
-             */
-            lift: number;
-            /**
-             * Pmi
-             * @description Pointwise mutual information in nats, smoothed
-             */
-            pmi: number;
-            /**
-             * Pmi Low
-             * @description Lower end of the 95% interval of the pmi; what fires_on sorts by
-             */
-            pmi_low: number;
-            /** Pmi High */
-            pmi_high: number;
         };
         /**
          * Firings
@@ -2753,7 +2765,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "graph" | "intervention" | "circuits";
+            kind: "graph" | "intervention" | "circuits" | "search_index";
             /** Run */
             run: string;
             /**
@@ -2811,6 +2823,8 @@ export interface components {
             intervention_id?: number | null;
             /** Circuit Ids */
             circuit_ids?: number[] | null;
+            /** Search Subrun */
+            search_subrun?: string | null;
         };
         /**
          * Label
@@ -3548,6 +3562,162 @@ export interface components {
             /** Has Evaluation */
             has_evaluation: boolean;
         };
+        /**
+         * SearchHit
+         * @description One match, as tokens of the corpus: what is opened from it is what the model was given.
+         */
+        SearchHit: {
+            /**
+             * Number
+             * @description Its place among the hits, from 0, in the order of the corpus
+             */
+            number: number;
+            /** Document */
+            document: number;
+            /** Title */
+            title: string;
+            /**
+             * Document Position
+             * @description Position of the first matched token in its document
+             */
+            document_position: number;
+            /**
+             * Position
+             * @description Position of the first matched token in the corpus
+             */
+            position: number;
+            /**
+             * Tokens
+             * @description The matched tokens with those around them, of one document
+             */
+            tokens: components["schemas"]["Token"][];
+            /**
+             * Match First
+             * @description Index in tokens of the first that the match touches
+             */
+            match_first: number;
+            /**
+             * Match Last
+             * @description Index in tokens of the last that the match touches
+             */
+            match_last: number;
+            /**
+             * Left
+             * @description The text of tokens before the match; a match may begin within a token
+             */
+            left: string;
+            /** Match */
+            match: string;
+            /** Right */
+            right: string;
+        };
+        /**
+         * SearchIndexInfo
+         * @description Whether the run's text can be searched already, and what it takes where it cannot.
+         */
+        SearchIndexInfo: {
+            /** Run */
+            run: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "ready" | "absent";
+            /** Subrun */
+            subrun: string | null;
+            /** Tokens */
+            tokens: number;
+            /** Documents */
+            documents: number;
+            /**
+             * Text Bytes
+             * @description Size of the text; null before it is indexed
+             */
+            text_bytes: number | null;
+            /**
+             * Disk Bytes
+             * @description Size of the index on disk, with its copy of the text
+             */
+            disk_bytes: number | null;
+            /**
+             * In Run
+             * @description False where the run cannot be written to: beside the database
+             */
+            in_run: boolean | null;
+            /**
+             * Buildable
+             * @description Whether the server builds it itself; else command does
+             */
+            buildable: boolean;
+            /** Command */
+            command: string;
+            /** Seconds */
+            seconds: number;
+        };
+        /** SearchPage */
+        SearchPage: {
+            /** Run */
+            run: string;
+            /** Query */
+            query: string;
+            /**
+             * Mode
+             * @description As it was searched: signs alone, without a word, are searched as exact text
+             * @enum {string}
+             */
+            mode: "words" | "exact";
+            /** Match Case */
+            match_case: boolean;
+            /** Document */
+            document: number | null;
+            /**
+             * Terms
+             * @description What was understood; empty in exact mode
+             */
+            terms: string[];
+            /** Hits */
+            hits: components["schemas"]["SearchHit"][];
+            /**
+             * Total
+             * @description Hits found so far
+             */
+            total: number;
+            /**
+             * Ended
+             * @description complete: total is exact. many: there are more than total, which is the most that is listed. time: the search stopped after seconds_limit; asking again goes on from there
+             * @enum {string}
+             */
+            ended: "complete" | "many" | "time";
+            /**
+             * Searched
+             * @description Share of the text that was searched
+             */
+            searched: number;
+            /**
+             * Seconds Limit
+             * @description The longest that one request searches
+             */
+            seconds_limit: number;
+            /**
+             * Next Cursor
+             * @description Number of the first hit of the next page
+             */
+            next_cursor: number | null;
+            /**
+             * Subrun
+             * @description The index that answered
+             */
+            subrun: string;
+            /**
+             * Tokens
+             * @description Tokens in the corpus
+             */
+            tokens: number;
+            /** Documents */
+            documents: number;
+            /** Seconds */
+            seconds: number;
+        };
         /** SiteEvaluation */
         SiteEvaluation: {
             /** Address */
@@ -3655,18 +3825,29 @@ export interface components {
              */
             recall: number;
             /**
+             * Recall Low
+             * @description Lower end of the 95% (Wilson) interval of the recall
+             */
+            recall_low: number;
+            /** Recall High */
+            recall_high: number;
+            /**
              * Precision
              * @description count / token_total: how often it fires, given the token
              */
             precision: number;
+            /** Precision Low */
+            precision_low: number;
+            /** Precision High */
+            precision_high: number;
             /**
              * Lift
-             * @description precision / density
+             * @description How much more often than by chance, smoothed; about precision / density
              */
             lift: number;
             /**
              * Pmi
-             * @description Pointwise mutual information in nats, smoothed
+             * @description Pointwise mutual information in nats: ln lift
              */
             pmi: number;
             /**
@@ -5102,6 +5283,289 @@ export interface operations {
             };
             /** @description A fault of the server */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    search_find: {
+        parameters: {
+            query: {
+                /** @description What to search for; any text is a query */
+                q: string;
+                /** @description words: all of them near each other; "in quotes": in a row; sea*: words that begin so. exact: the text as it stands, pieces of words and signs included */
+                mode?: "words" | "exact";
+                /** @description Tell capital letters from small ones */
+                case?: boolean;
+                /** @description Only this document */
+                document?: number | null;
+                /** @description Number of the first hit wanted */
+                cursor?: number;
+                limit?: number;
+                /** @description Tokens before the match */
+                left?: number;
+                /** @description Tokens after the match */
+                right?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchPage"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    search_index: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchIndexInfo"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    search_build: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
