@@ -20,7 +20,7 @@ from backend.cli.serve import serve
 from backend.cli.verify import verify
 from backend.version import version
 
-#: Commands of backend/pipelines: name → module and the line in the list of commands.
+#: Commands that are imported when called: name → module and the line in the list of commands.
 _PIPELINES = {
     "train-target": ("backend.pipelines.train_target", "Train a small target model."),
     "decompose": ("backend.pipelines.decompose", "Decompose a target model into components; resumable."),
@@ -29,6 +29,7 @@ _PIPELINES = {
     "merge": ("backend.pipelines.merge", "Add up attributions computed in several places."),
     "compact": ("backend.pipelines.compact", "Write a small copy of a run's attributions."),
     "index": ("backend.pipelines.index", "Rank every key's entries, for quick queries of large stores."),
+    "label": ("backend.cli.label", "Let a language model label components, and score its labels."),
 }
 
 
