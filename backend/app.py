@@ -25,6 +25,7 @@ from backend.routers import (
     predictions,
     prompts,
     runs,
+    search,
     tokens,
 )
 from backend.security import SecurityMiddleware
@@ -78,7 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.workshop = Workshop(settings, app.state.library)
     install_error_handlers(app)
     api = APIRouter(prefix="/api")
-    nouns = (health, runs, components, evidence, attribution, tokens)
+    nouns = (health, runs, components, evidence, attribution, tokens, search)
     for noun in (*nouns, prompts, openings, predictions, graphs, interventions, circuits, jobs, labels):
         api.include_router(noun.router)
     app.include_router(api)

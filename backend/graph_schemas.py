@@ -21,7 +21,7 @@ from backend.schemas import ErrorBody, Schema, Token
 Delta = Literal["node", "off", "through"]
 GraphMetric = Literal["attr", "attr_abs"]
 Regime = Literal["ci", "stochastic", "adversarial", "target_sans"]
-JobKind = Literal["graph", "intervention", "circuits"]
+JobKind = Literal["graph", "intervention", "circuits", "search_index"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 #: Characters of a prompt's text; the run's context is always far shorter.
 MAX_TEXT = 200_000
@@ -600,6 +600,7 @@ class JobResult(Schema):
     graph_id: int | None = None
     intervention_id: int | None = None
     circuit_ids: list[int] | None = None
+    search_subrun: str | None = None
 
 
 class Job(Schema):

@@ -272,11 +272,18 @@ class RunDirectory:
                 self.path / "clusters" / name,
                 lambda name=name: f"{self.clustering(name).iterations:,} merges",
             )
+        for name in subruns(self.path / "search"):
+            yield _checked(self.path / "search" / name, lambda name=name: self._verify_search(name))
         for name in self.attribution_subruns():
             yield _checked(
                 self.path / "attributions" / name,
                 lambda name=name: f"{self.attributions(name).verify():,} blocks",
             )
+
+    def _verify_search(self, name: str) -> str:
+        from storage.search_index import SearchIndex
+
+        return SearchIndex.open(self.path / "search" / name).verify()
 
     def _verify_file(self, name: str, expected: str) -> str:
         if name not in ("model.safetensors", "tokenizer.json"):

@@ -219,6 +219,7 @@ def _write_text(
             if len(tokens):
                 blocks.append(np.stack([tokens + first, places[tokens]], axis=1))
             written = int(places[-1])
+        report("writing text", total, total)
         file.flush()
         os.fsync(file.fileno())
     starts[np.searchsorted(corpus.offsets, total) :] = written
@@ -242,6 +243,7 @@ def _write_grams(work: Path, blocks: np.ndarray, report: Report) -> list[tuple[i
             file.write(packed)
             part = text[blocks[first, 1] : blocks[end, 1]]
             crcs.append((zlib.crc32(part.data), zlib.crc32(packed)))
+            report("indexing text", int(blocks[end, 1]), total)
         file.flush()
         os.fsync(file.fileno())
     return crcs

@@ -16,6 +16,7 @@ from backend.cli.demo import demo
 from backend.cli.graph import graph
 from backend.cli.query import query
 from backend.cli.runs import runs
+from backend.cli.search import search
 from backend.cli.serve import serve
 from backend.cli.verify import verify
 from backend.version import version
@@ -29,6 +30,7 @@ _PIPELINES = {
     "merge": ("backend.pipelines.merge", "Add up attributions computed in several places."),
     "compact": ("backend.pipelines.compact", "Write a small copy of a run's attributions."),
     "index": ("backend.pipelines.index", "Rank every key's entries, for quick queries of large stores."),
+    "search-index": ("backend.pipelines.search_index", "Index a run's text, so that it can be searched."),
     "label": ("backend.cli.label", "Let a language model label components, and score its labels."),
 }
 
@@ -65,7 +67,7 @@ class _LateCommand(TyperCommand):
 class _Group(TyperGroup):
     """The commands in the order in which one meets them."""
 
-    ORDER = ("demo", "serve", "runs", "query", "graph", "verify", *_PIPELINES)
+    ORDER = ("demo", "serve", "runs", "query", "graph", "search", "verify", *_PIPELINES)
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -97,7 +99,7 @@ def _options(
     """Declares what comes before a command."""
 
 
-for _command in (demo, serve, runs, query, graph, verify):
+for _command in (demo, serve, runs, query, graph, search, verify):
     app.command()(_command)
 
 

@@ -20,6 +20,7 @@ from backend.service.columns import ColumnCache
 from backend.service.library import Library
 from backend.service.models import Models
 from backend.service.run import Run
+from backend.service.search import Searches
 from backend.settings import Settings
 from compute.progress import Report
 from storage.errors import UnknownRecordError
@@ -41,6 +42,7 @@ class Workshop:
         self.jobs = JobQueue()
         self.models = Models(settings.device)
         self.columns = ColumnCache()
+        self.searches = Searches(settings.database_path.parent)
         self._settings = settings
         self._lock = threading.Lock()
         self._database: GraphDatabase | None = None

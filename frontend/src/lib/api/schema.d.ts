@@ -73,7 +73,7 @@ export interface paths {
         };
         /**
          * List
-         * @description Components with their statistics, page by page; those without statistics sort last.
+         * @description Components with their statistics, page by page; those without what is sorted by come last.
          */
         get: operations["components_list"];
         put?: never;
@@ -4213,13 +4213,13 @@ export interface operations {
             query?: {
                 /** @description Only components of this site */
                 site?: string | null;
-                /** @description Part of a key, or text in one of the component's top input tokens */
+                /** @description Part of a key, or text in one of the component's top input tokens, or in its label or note */
                 q?: string | null;
                 /** @description Only components that fire on this token more often than by chance: its text, in any case of letters, with or without a space before it */
                 fires_on?: string | null;
                 min_density?: number | null;
                 max_density?: number | null;
-                sort?: "key" | "-mean_ci" | "mean_ci" | "-max_ci" | "max_ci" | "-density" | "density" | "-activation_rms" | "activation_rms" | "-strongest_source" | "strongest_source" | "-strongest_target" | "strongest_target" | "-fires_on" | "fires_on";
+                sort?: "key" | "-mean_ci" | "mean_ci" | "-max_ci" | "max_ci" | "-density" | "density" | "-activation_rms" | "activation_rms" | "-strongest_source" | "strongest_source" | "-strongest_target" | "strongest_target" | "-fires_on" | "fires_on" | "-label" | "label";
                 /** @description next_cursor of the page before, with the same filters and sort */
                 cursor?: string | null;
                 limit?: number;
