@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from backend.cli.clusters import clusters
 from backend.cli.demo import demo
 from backend.cli.graph import graph
 from backend.cli.query import query
@@ -27,11 +28,12 @@ _PIPELINES = {
     "decompose": ("backend.pipelines.decompose", "Decompose a target model into components; resumable."),
     "evaluate": ("backend.pipelines.evaluate", "Measure how much of the model the components explain."),
     "attribute": ("backend.pipelines.attribute", "Compute dataset attributions of a run; resumable."),
+    "cluster": ("backend.pipelines.cluster", "Group components that are needed together; resumable."),
     "merge": ("backend.pipelines.merge", "Add up attributions computed in several places."),
     "compact": ("backend.pipelines.compact", "Write a small copy of a run's attributions."),
     "index": ("backend.pipelines.index", "Rank every key's entries, for quick queries of large stores."),
-    "search-index": ("backend.pipelines.search_index", "Index a run's text, so that it can be searched."),
     "label": ("backend.cli.label", "Let a language model label components, and score its labels."),
+    "search-index": ("backend.pipelines.search_index", "Index a run's text, so that it can be searched."),
 }
 
 
@@ -67,7 +69,7 @@ class _LateCommand(TyperCommand):
 class _Group(TyperGroup):
     """The commands in the order in which one meets them."""
 
-    ORDER = ("demo", "serve", "runs", "query", "graph", "search", "verify", *_PIPELINES)
+    ORDER = ("demo", "serve", "runs", "query", "graph", "search", "verify", "clusters", *_PIPELINES)
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -101,6 +103,8 @@ def _options(
 
 for _command in (demo, serve, runs, query, graph, search, verify):
     app.command()(_command)
+
+app.add_typer(clusters, name="clusters")
 
 
 def main(arguments: list[str] | None = None) -> None:
