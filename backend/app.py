@@ -14,6 +14,7 @@ from backend.page import mount_page
 from backend.routers import (
     attribution,
     circuits,
+    clusters,
     components,
     evidence,
     graphs,
@@ -79,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.workshop = Workshop(settings, app.state.library)
     install_error_handlers(app)
     api = APIRouter(prefix="/api")
-    nouns = (health, runs, components, evidence, attribution, tokens, search)
+    nouns = (health, runs, components, evidence, clusters, attribution, tokens, search)
     for noun in (*nouns, prompts, openings, predictions, graphs, interventions, circuits, jobs, labels):
         api.include_router(noun.router)
     app.include_router(api)
