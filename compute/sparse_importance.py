@@ -202,11 +202,11 @@ def optimise(
     for step in range(settings.steps):
         noise = sweep.noise(step)
         for rows in sweep.groups:
-            report("circuit", step, settings.steps)
+            report("searching", step, settings.steps)
             own_noise = noise.of_pairs
             for _ in range(settings.adversary_steps):
                 own_noise = sweep.attack(noise, own_noise, rows)
-                report("circuit", step, settings.steps)
+                report("searching", step, settings.steps)
             losses[rows], probabilities[rows], gradient[:, rows] = sweep.gradient(noise, own_noise, rows)
         live = time.monotonic() - shown >= SNAPSHOT_INTERVAL
         if live or step % every == 0:
@@ -217,7 +217,7 @@ def optimise(
                 snapshot(now)
                 shown = time.monotonic()
         optimiser.step()
-    report("circuit", settings.steps, settings.steps)
+    report("searching", settings.steps, settings.steps)
     own, alone = _judge(sweep, settings, report)
     last = Snapshot(settings.steps, own.loss.tolist(), sweep.alive(), own.probability.tolist())
     history.append(last)
@@ -249,13 +249,13 @@ def _judge(sweep: _Sweep, settings: CircuitSettings, report: Report) -> tuple[_J
         noise = sweep.noise(draw, _JUDGE_STREAM)
         parts: list[_Judgement] = []
         for rows in sweep.groups:
-            report("judge", draw, DRAWS)
+            report("judging", draw, DRAWS)
             own_noise = noise.of_pairs
             for _ in range(settings.adversary_steps):
                 own_noise = sweep.attack(noise, own_noise, rows)
             parts.append(sweep.judge(noise, own_noise, rows))
         draws.append(_Judgement.of(parts, torch.cat))
-    report("judge", DRAWS, DRAWS)
+    report("judging", DRAWS, DRAWS)
     return _Judgement.of(draws, lambda tensors: torch.stack(tensors).mean(0)), alone
 
 

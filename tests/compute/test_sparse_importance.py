@@ -296,8 +296,8 @@ def test_snapshots_are_live_limited_and_end_with_the_result(monkeypatch: pytest.
         assert len(snapshot.loss) == len(snapshot.alive) == len(snapshot.probability) == 2
     assert seen[-1].alive == [circuit.alive for circuit in circuits]
     assert seen[-1].loss == [circuit.loss for circuit in circuits]
-    assert [call for call in reports if call[0] == "circuit"] == [("circuit", i, 40) for i in range(41)]
-    assert reports[-1] == ("judge", 16, 16)
+    assert [call for call in reports if call[0] == "searching"] == [("searching", i, 40) for i in range(41)]
+    assert reports[-1] == ("judging", 16, 16)
     for row, circuit in enumerate(circuits):
         assert [point.step for point in circuit.history] == list(range(41))
         assert circuit.history[-1].loss == circuit.loss
