@@ -16,6 +16,7 @@ from backend.schemas import (
     TokenAssociation,
     TokenShare,
 )
+from backend.service import clusters
 from backend.service.cursors import Cursors
 from backend.service.evidence import token_associations
 from backend.service.run import Run
