@@ -21,6 +21,8 @@ from backend.schemas import (
     Sign,
 )
 from backend.service import cards
+from backend.service.clusters import CLUSTER_PATTERN
+from backend.service.clusters import find as find_clustering
 from backend.service.cursors import PATTERN as CURSOR
 from backend.service.listing import Listing, list_components
 
@@ -49,6 +51,19 @@ def list_page(
     ] = None,
     min_density: Annotated[float | None, Query(ge=0, le=1)] = None,
     max_density: Annotated[float | None, Query(ge=0, le=1)] = None,
+    cluster: Annotated[
+        str | None,
+        Query(
+            json_schema_extra={"pattern": CLUSTER_PATTERN},
+            description="Only members of this cluster, or alone, or unknown to the clustering",
+        ),
+    ] = None,
+    clustering: Annotated[
+        str | None, Query(description="The clustering that cluster is of; default the newest")
+    ] = None,
+    iteration: Annotated[
+        int | None, Query(ge=0, description="Its iteration; default the one that is shown")
+    ] = None,
     sort: ComponentSort = "key",
     cursor: Annotated[
         str | None,
@@ -60,7 +75,9 @@ def list_page(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 200,
 ) -> ComponentPage:
     """Components with their statistics, page by page; those without statistics sort last."""
-    listing = Listing(site, q, fires_on, min_density, max_density, sort)
+    if cluster is not None:
+        clustering = find_clustering(run, clustering).subrun
+    listing = Listing(site, q, fires_on, min_density, max_density, sort, cluster, clustering, iteration)
     return list_components(run, listing, cursor=cursor, limit=limit)
 
 

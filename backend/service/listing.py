@@ -81,6 +81,10 @@ class Listing:
     min_density: float | None = None
     max_density: float | None = None
     sort: ComponentSort = "key"
+    #: A cluster's number, ``alone`` or ``unknown``, in a clustering at an iteration.
+    cluster: str | None = None
+    clustering: str | None = None
+    iteration: int | None = None
 
     @property
     def column(self) -> str:
@@ -196,6 +200,8 @@ def _selected(run: Run, rows: ComponentTable, listing: Listing, on: _FiresOn | N
     keep = np.ones(len(rows.keys), bool)
     if on is not None:
         keep &= ~np.isnan(on.sizes(len(keep)))
+    if listing.cluster is not None:
+        keep &= clusters.keep(run, listing.cluster, listing.clustering, listing.iteration)
     if listing.min_density is not None:
         keep &= rows.columns["density"] >= listing.min_density
     if listing.max_density is not None:
