@@ -65,7 +65,7 @@ class Question:
 
     @property
     def details(self) -> dict[str, Any]:
-        return {"positions": [w.position for w in self.windows], "truth": list(self.truth)}
+        return {"spans": [[w.start, w.end] for w in self.windows], "truth": list(self.truth)}
 
     def judged(self, key: str, label: str, chosen: Sequence[int]) -> Trial:
         """The trial of an answer; raises ``ValueError`` for a number that no text has."""
