@@ -244,6 +244,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/runs/{run}/clusters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List
+         * @description The clusterings of a run, newest first; none where none was computed.
+         */
+        get: operations["clusters_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/clusters/{subrun}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get
+         * @description The clusters at one iteration, with their members.
+         */
+        get: operations["clusters_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/clusters/{subrun}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * History
+         * @description Every merge, and the description length before and after it.
+         */
+        get: operations["clusters_history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/clusters/{subrun}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export
+         * @description The published mapping file: component to cluster, null for a component that is alone.
+         */
+        get: operations["clusters_export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/runs/{run}/attribution": {
         parameters: {
             query?: never;
@@ -798,7 +878,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/runs/{run}/labels/imports": {
+    "/api/runs/{run}/label-imports": {
         parameters: {
             query?: never;
             header?: never;
@@ -818,7 +898,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/runs/{run}/labels/imports/{step}/undo": {
+    "/api/runs/{run}/label-imports/{step}/undo": {
         parameters: {
             query?: never;
             header?: never;
@@ -838,7 +918,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/runs/{run}/labels/imports/{step}/redo": {
+    "/api/runs/{run}/label-imports/{step}/redo": {
         parameters: {
             query?: never;
             header?: never;
@@ -1329,6 +1409,144 @@ export interface components {
             /** Probability */
             probability: number[];
         };
+        /** Cluster */
+        Cluster: {
+            /** Cluster */
+            cluster: number;
+            /** Size */
+            size: number;
+            /**
+             * Density
+             * @description Share of the sampled positions at which any member is active; null where imported
+             */
+            density: number | null;
+            /**
+             * Members
+             * @description Keys of components, in the order of the model
+             */
+            members: string[];
+        };
+        /**
+         * ClusteringDetail
+         * @description The clusters after a number of merges. Components in neither list are unknown to the clustering.
+         */
+        ClusteringDetail: {
+            /** Run */
+            run: string;
+            clustering: components["schemas"]["ClusteringSummary"];
+            /** Iteration */
+            iteration: number;
+            /**
+             * Description Length
+             * @description Bits a position; null where imported
+             */
+            description_length: number | null;
+            /**
+             * Clusters
+             * @description Of two members or more, the largest first
+             */
+            clusters: components["schemas"]["Cluster"][];
+            /**
+             * Alone
+             * @description Keys of components that are a cluster of their own
+             */
+            alone: string[];
+            /**
+             * N Unknown
+             * @description Components that the clustering says nothing about
+             */
+            n_unknown: number;
+            /** Seconds */
+            seconds: number;
+        };
+        /**
+         * ClusteringHistory
+         * @description Every merge, as columns: the n-th entry is what turned iteration n into n + 1.
+         */
+        ClusteringHistory: {
+            /** Run */
+            run: string;
+            /** Subrun */
+            subrun: string;
+            /**
+             * Description Length
+             * @description Bits a position at every iteration, one more than there are merges; empty where imported
+             */
+            description_length: number[];
+            /**
+             * Cluster
+             * @description The cluster that took the other in
+             */
+            cluster: number[];
+            /**
+             * Merged
+             * @description The cluster that went into it
+             */
+            merged: number[];
+            /**
+             * Joint
+             * @description Sampled positions at which both were active
+             */
+            joint: number[];
+            /**
+             * Cost
+             * @description Change of the description length, bits a position
+             */
+            cost: number[];
+            /** Seconds */
+            seconds: number;
+        };
+        /** ClusteringList */
+        ClusteringList: {
+            /** Run */
+            run: string;
+            /**
+             * Clusterings
+             * @description Newest first
+             */
+            clusterings: components["schemas"]["ClusteringSummary"][];
+            /** Damaged */
+            damaged: components["schemas"]["DamagedClustering"][];
+            /** Seconds */
+            seconds: number;
+        };
+        /** ClusteringSummary */
+        ClusteringSummary: {
+            /** Subrun */
+            subrun: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "computed" | "imported";
+            /** Created */
+            created: string;
+            /** Notes */
+            notes: string;
+            /**
+             * N Positions
+             * @description Sampled positions of the text it rests on; 0 where imported
+             */
+            n_positions: number;
+            /**
+             * Iterations
+             * @description Merges that are stored; 0 where imported
+             */
+            iterations: number;
+            /**
+             * Default Iteration
+             * @description What is shown where no iteration is asked for: by default the shortest description
+             */
+            default_iteration: number;
+            /** Settings */
+            settings: {
+                [key: string]: string;
+            };
+            /** Provenance */
+            provenance: {
+                [key: string]: string;
+            };
+        };
         /**
          * CompactEvidence
          * @description What tooltips show: what a component responds to and what follows, in a few lines.
@@ -1602,6 +1820,12 @@ export interface components {
             name: string;
             /** Terms */
             terms: components["schemas"]["OutputTerm"][];
+        };
+        /** DamagedClustering */
+        DamagedClustering: {
+            /** Subrun */
+            subrun: string;
+            error: components["schemas"]["ErrorBody"];
         };
         /**
          * DamagedRun
@@ -2894,6 +3118,12 @@ export interface components {
              * @default
              */
             author: string;
+            /**
+             * New Step
+             * @description Undo takes this back on its own, however soon it followed on the last change
+             * @default false
+             */
+            new_step: boolean;
         };
         /** LabelContent */
         LabelContent: {
@@ -4219,6 +4449,12 @@ export interface operations {
                 fires_on?: string | null;
                 min_density?: number | null;
                 max_density?: number | null;
+                /** @description Only members of this cluster, or alone, or unknown to the clustering */
+                cluster?: string | null;
+                /** @description The clustering that cluster is of; default the newest */
+                clustering?: string | null;
+                /** @description Its iteration; default the one that is shown */
+                iteration?: number | null;
                 sort?: "key" | "-mean_ci" | "mean_ci" | "-max_ci" | "max_ci" | "-density" | "density" | "-activation_rms" | "activation_rms" | "-strongest_source" | "strongest_source" | "-strongest_target" | "strongest_target" | "-fires_on" | "fires_on" | "-label" | "label";
                 /** @description next_cursor of the page before, with the same filters and sort */
                 cursor?: string | null;
@@ -5097,6 +5333,366 @@ export interface operations {
             };
             /** @description Busy */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    clusters_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClusteringList"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    clusters_get: {
+        parameters: {
+            query?: {
+                /** @description After so many merges; default: the one that is shown */
+                iteration?: number | null;
+            };
+            header?: never;
+            path: {
+                /** @description A clustering as listed, or newest */
+                subrun: string;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClusteringDetail"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    clusters_history: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description A clustering as listed, or newest */
+                subrun: string;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClusteringHistory"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    clusters_export: {
+        parameters: {
+            query?: {
+                /** @description After so many merges; default: the one that is shown */
+                iteration?: number | null;
+                /** @description Fields and layer names of newer or older tools */
+                variant?: "newer" | "older";
+            };
+            header?: never;
+            path: {
+                /** @description A clustering as listed, or newest */
+                subrun: string;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
                 headers: {
                     [name: string]: unknown;
                 };
