@@ -32,6 +32,8 @@ ComponentSort = Literal[
     "strongest_target",
     "-fires_on",
     "fires_on",
+    "-label",
+    "label",
 ]
 #: The most entries a list holds, and the most components a page of them.
 MAX_K = 1000
@@ -149,6 +151,7 @@ class RunDetail(RunSummary):
     attributions: AttributionInfo | None
     subruns: list[str] = Field(description="All complete attribution subruns, newest first")
     harvests: list[str] = Field(description="All complete harvest subruns, newest first")
+    clusterings: list[str] = Field(description="All complete clusterings of its components, newest first")
     evaluation: Evaluation | None
     problems: list[ErrorBody] = Field(description="Parts of the run that are damaged, each with what to do")
     seconds: float

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from backend.dependencies import KeyParam, KParam, RawParam, RunDep, SubrunParam
+from backend.dependencies import KeyParam, KParam, RawParam, RunDep, SubrunParam, WorkshopDep
 from backend.errors import responses
 from backend.keys import SiteText
 from backend.schemas import (
@@ -33,11 +33,13 @@ _ERRORS = responses(404, 409, 422)
 @router.get("/components", name="list", responses=responses(404, 409, 422, 503))
 def list_page(
     run: RunDep,
+    workshop: WorkshopDep,
     site: Annotated[SiteText | None, Query(description="Only components of this site")] = None,
     q: Annotated[
         str | None,
         Query(
-            max_length=200, description="Part of a key, or text in one of the component's top input tokens"
+            max_length=200,
+            description="Part of a key, or text in one of the component's top input tokens, or in its label or note",
         ),
     ] = None,
     fires_on: Annotated[
@@ -74,11 +76,11 @@ def list_page(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 200,
 ) -> ComponentPage:
-    """Components with their statistics, page by page; those without statistics sort last."""
+    """Components with their statistics, page by page; those without what is sorted by come last."""
     if cluster is not None:
         clustering = find_clustering(run, clustering).subrun
     listing = Listing(site, q, fires_on, min_density, max_density, sort, cluster, clustering, iteration)
-    return list_components(run, listing, cursor=cursor, limit=limit)
+    return list_components(workshop, run, listing, cursor=cursor, limit=limit)
 
 
 @router.get("/components/{key}", responses=_ERRORS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,11 @@ from backend.schemas import (
 from backend.service import clusters
 from backend.service.cursors import Cursors
 from backend.service.evidence import token_associations
+from backend.service.labels import label_texts, labels_of
 from backend.service.run import Run
 from backend.service.table import ComponentTable
 from backend.service.timing import Stopwatch
+from backend.service.workshop import Workshop
 from compute.address import Address, parse_address, parse_key
 from compute.statistics.association import associations
 from storage.strongest import Ends, StrongestEnds
@@ -91,21 +94,30 @@ class Listing:
         return self.sort.removeprefix("-")
 
 
-def list_components(run: Run, listing: Listing, *, cursor: str | None, limit: int) -> ComponentPage:
+def list_components(
+    workshop: Workshop, run: Run, listing: Listing, *, cursor: str | None, limit: int
+) -> ComponentPage:
     """One page; raises a 404 for a site that the run does not have or a cursor of another listing, and a
     409 or 503 where what it is sorted or filtered by is not there."""
     watch = Stopwatch()
     rows = run.table()
     ends = run.strongest_ends() if listing.column in ("strongest_source", "strongest_target") else None
     on = None if listing.fires_on is None else _FiresOn(run, listing.fires_on)
-    chosen = np.flatnonzero(_selected(run, rows, listing, on))
-    values = _values(run, rows, listing, None if ends is None else ends.value, on)
+    texts = label_texts(workshop, run) if listing.q and listing.q.strip() else {}
+    names = {}
+    if listing.column == "label":
+        names = {key: label.name for key, label in labels_of(workshop, run).items() if label.name}
+    chosen = np.flatnonzero(_selected(run, rows, listing, texts, on))
+    if listing.column == "label":
+        values = _by_name(run, names)
+    else:
+        values = _values(run, rows, listing, None if ends is None else ends.value, on)
     if values is not None:
         values = values[chosen]
         # A stable sort keeps display order among equals; NaN sorts last either way.
         chosen = chosen[np.argsort(-values if listing.sort.startswith("-") else values, kind="stable")]
     subruns = (rows.subrun, None if ends is None else run.attributions().subrun, on and on.subrun)
-    cursors = Cursors(listing, *subruns)
+    cursors = Cursors(listing, *subruns, sorted(names.items()))
     start = cursors.start(
         cursor, "cursors hold for the same filters and sort, until there are new numbers to sort by."
     )
@@ -180,6 +192,19 @@ def _values(
     return rows.columns[listing.column]
 
 
+def _by_name(run: Run, names: Mapping[str, str]) -> np.ndarray:
+    """Places of the components in the order of their labels' names; NaN where there is none."""
+    values = np.full(len(run.component_keys), np.nan)
+    order = {name: place for place, name in enumerate(sorted(set(names.values()), key=_folded))}
+    for key, name in names.items():
+        values[run.flat_index(run.component(key))] = order[name]
+    return values
+
+
+def _folded(name: str) -> tuple[str, str]:
+    return name.casefold(), name
+
+
 def _by_site(ends: StrongestEnds, column: str) -> dict[Address, Ends]:
     return ends.sources if column == "strongest_source" else ends.targets
 
@@ -194,7 +219,9 @@ def _end(run: Run, ends: StrongestEnds, column: str, position: int) -> Strongest
     return StrongestEnd(key=str(other), label=run.label(other), value=float(found.value[key.index]))
 
 
-def _selected(run: Run, rows: ComponentTable, listing: Listing, on: _FiresOn | None) -> np.ndarray:
+def _selected(
+    run: Run, rows: ComponentTable, listing: Listing, texts: Mapping[str, str], on: _FiresOn | None
+) -> np.ndarray:
     """Which components the filters keep, [n] bool; an unknown density is none."""
     site, q = listing.site, listing.q
     keep = np.ones(len(rows.keys), bool)
@@ -218,5 +245,8 @@ def _selected(run: Run, rows: ComponentTable, listing: Listing, on: _FiresOn | N
         # A word is a search for tokens; only what looks like part of a key is looked for in the keys.
         if wanted in {str(known) for known in rows.addresses} or any(c in ".:0123456789" for c in wanted):
             found |= np.fromiter((wanted in key for key in rows.keys), bool, len(rows.keys))
+        labelled = {key for key, text in texts.items() if wanted in text.casefold()}
+        if labelled:
+            found |= np.fromiter((key in labelled for key in rows.keys), bool, len(rows.keys))
         keep &= found
     return keep
