@@ -77,6 +77,15 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class GivenLabel:
+    """What a set calls a component; ``created`` is the set's."""
+
+    label: str
+    set_name: str
+    created: str
+
+
+@dataclass(frozen=True)
 class Attempt:
     """One request. While its state is ``sent``, or where ``counted`` is False, the tokens and the cost
     are the most that it can have cost."""
@@ -238,10 +247,10 @@ class LabelSets:
             components, done, failed = connection.execute(query).one()
         return Progress(components, done, failed)
 
-    def labels(self, run: str, run_digest: str) -> dict[str, tuple[str, str]]:
-        """Key → (label, name of the set), of the newest set that has one for the key."""
+    def labels(self, run: str, run_digest: str) -> dict[str, GivenLabel]:
+        """Key → label, of the newest set that has one for the key."""
         query = (
-            select(label_items.c.key, label_items.c.label, label_sets.c.name)
+            select(label_items.c.key, label_items.c.label, label_sets.c.name, label_sets.c.created)
             .join(label_sets, label_items.c.set_id == label_sets.c.id)
             .where(
                 label_sets.c.run == run,
@@ -252,7 +261,24 @@ class LabelSets:
             .order_by(label_sets.c.id)
         )
         with self._database.read() as connection:
-            return {key: (label, name) for key, label, name in connection.execute(query)}
+            return {
+                key: GivenLabel(label, name, created)
+                for key, label, name, created in connection.execute(query)
+            }
+
+    def revision(self, run: str, run_digest: str) -> str:
+        """Another one as soon as :meth:`labels` may answer otherwise: a label that is there stays as it is."""
+        query = (
+            select(func.count(), func.count(label_sets.c.id.distinct()), func.max(label_sets.c.id))
+            .join(label_sets, label_items.c.set_id == label_sets.c.id)
+            .where(
+                label_sets.c.run == run,
+                label_sets.c.run_digest == run_digest,
+                label_items.c.status == "done",
+            )
+        )
+        with self._database.read() as connection:
+            return "-".join(str(value) for value in connection.execute(query).one())
 
     # ---- trials ---------------------------------------------------------------------------------
 
@@ -275,9 +301,11 @@ class LabelSets:
                 .on_conflict_do_update(["set_id", "key", "kind", "number"], set_=values)
             )
 
-    def trials(self, set_id: int, key: str | None = None) -> list[Trial]:
+    def trials(self, set_id: int, key: str | None = None, *, details: bool = True) -> list[Trial]:
+        """By key, kind and number. Without ``details`` a large set is read much sooner."""
+        columns = [c for c in label_trials.c if details or c.name != "details"]
         query = (
-            select(label_trials)
+            select(*columns)
             .where(label_trials.c.set_id == set_id)
             .order_by(label_trials.c.key, label_trials.c.kind, label_trials.c.number)
         )
@@ -415,7 +443,7 @@ def _trial(row: RowMapping) -> Trial:
         negatives=row["negatives"],
         hits=row["hits"],
         rejections=row["rejections"],
-        details=_object(row["details"]),
+        details=_object(row["details"]) if "details" in row else {},
         error=row["error"],
     )
 

@@ -242,3 +242,27 @@ def set_score(trials: Sequence[Trial], kind: TrialKind) -> SetScore:
     mean = sum(values) / n if n else None
     interval = None if mean is None else wilson(mean * n, n)
     return SetScore(n, mean, interval, sum(s.failed for s in scores), sum(s.impossible for s in scores))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of one score minus another over the components that have both."""
+
+    components: int
+    mean: float | None
+    interval: Interval | None
+
+
+def score_difference(pairs: Iterable[tuple[Score, Score]]) -> Difference:
+    """The interval is that of :class:`SetScore`, of differences between −1 and 1."""
+    values = [
+        one.accuracy - other.accuracy
+        for one, other in pairs
+        if one.accuracy is not None and other.accuracy is not None
+    ]
+    n = len(values)
+    if n == 0:
+        return Difference(0, None, None)
+    mean = sum(values) / n
+    found = wilson((mean + 1) / 2 * n, n)
+    return Difference(n, mean, Interval(2 * found.low - 1, 2 * found.high - 1))

@@ -82,7 +82,7 @@ def test_one_failure_is_one_failure_and_is_asked_again_later(
     server.answer = lambda _: label("queries")
     assert do(plan, sets)[0] == "finished"
     assert len(server.requests) == sent + 1
-    assert sets.labels("toy", toy.digest)["0.attn.q:0"] == ("queries", "a")
+    assert sets.labels("toy", toy.digest)["0.attn.q:0"].label == "queries"
 
 
 def test_questions_are_asked_together_but_not_more_than_allowed(

@@ -71,10 +71,12 @@ def test_the_newest_set_that_has_a_label_gives_it(sets: LabelSets) -> None:
     # Stages on the way are not what a component is called, and a failure hides nothing.
     sets.save_item(new, done("0.attn.q:2", "by its sources", stage="input"))
     sets.save_item(new, Item("evidence", "0.attn.q:1", "failed", "", {}, {}, "refused"))
-    assert sets.labels(RUN, DIGEST) == {
-        "0.attn.q:0": ("new label", "new"),
-        "0.attn.q:1": ("only the old one", "old"),
-    }
+    found = {key: (given.label, given.set_name) for key, given in sets.labels(RUN, DIGEST).items()}
+    assert found == {"0.attn.q:0": ("new label", "new"), "0.attn.q:1": ("only the old one", "old")}
+    before = sets.revision(RUN, DIGEST)
+    assert sets.revision(RUN, DIGEST) == before
+    sets.save_item(new, done("0.attn.q:1", "another label"))
+    assert sets.revision(RUN, DIGEST) != before
     assert sets.labels(RUN, "e" * 64) == {}
 
 
