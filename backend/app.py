@@ -21,6 +21,7 @@ from backend.routers import (
     health,
     interventions,
     jobs,
+    label_sets,
     labels,
     openings,
     predictions,
@@ -81,7 +82,9 @@ def create_app(settings: Settings) -> FastAPI:
     install_error_handlers(app)
     api = APIRouter(prefix="/api")
     nouns = (health, runs, components, evidence, clusters, attribution, tokens, search)
-    for noun in (*nouns, prompts, openings, predictions, graphs, interventions, circuits, jobs, labels):
+    people = (labels, label_sets)
+    computing = (predictions, graphs, interventions, circuits, jobs)
+    for noun in (*nouns, prompts, openings, *computing, *people):
         api.include_router(noun.router)
     app.include_router(api)
     mount_page(app, settings.page)

@@ -28,6 +28,7 @@ from backend.service.workshop import Workshop
 from compute.address import parse_key
 from storage import labels as stored
 from storage.errors import DatabaseError
+from storage.label_sets import GivenLabel
 
 _STEPS_SHOWN = 100
 
@@ -36,9 +37,11 @@ _STEPS_SHOWN = 100
 
 
 def labels_of(workshop: Workshop, run: Run) -> dict[str, Label]:
-    """Key → what the component is called."""
+    """Key → what the component is called: by a person, else by the newest label set that names it."""
     try:
-        return {label.key: _label(label) for label in _of_people(workshop, run)}
+        given = workshop.database.label_sets.labels(run.name, run.digest)
+        found = {key: _given(key, label) for key, label in given.items()}
+        return found | {label.key: _label(label) for label in _of_people(workshop, run)}
     except DatabaseError:
         return {}
 
@@ -60,7 +63,9 @@ def _of_people(workshop: Workshop, run: Run) -> tuple[stored.LabelRecord, ...]:
 
 def revision(workshop: Workshop, run: Run) -> str:
     """Another one as soon as any label of the run is another."""
-    return f"{run.digest[:16]}-{workshop.database.labels.revision(run.name, run.digest)}"
+    database = workshop.database
+    given = database.label_sets.revision(run.name, run.digest)
+    return f"{run.digest[:16]}-{database.labels.revision(run.name, run.digest)}-{given}"
 
 
 def list_labels(workshop: Workshop, run: Run, q: str | None) -> LabelList:
@@ -162,6 +167,20 @@ def _label(record: stored.LabelRecord) -> Label:
         updated=record.updated,
         source="person",
         version=record.version,
+    )
+
+
+def _given(key: str, label: GivenLabel) -> Label:
+    return Label(
+        key=key,
+        name=label.label,
+        text="",
+        rating=None,
+        author="",
+        created=label.created,
+        updated=label.created,
+        source=f"auto:{label.set_name}",
+        version=0,
     )
 
 
