@@ -31,6 +31,7 @@ import numpy as np
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from backend.evidence_schemas import DocumentPage, Evidence, ExampleKind, ExamplePage, Firings
 from backend.graph_schemas import (
     Adversary,
     Circuit,
@@ -268,13 +269,31 @@ class Run:
         *,
         site: str | None = None,
         q: str | None = None,
+        fires_on: str | None = None,
+        min_density: float | None = None,
+        max_density: float | None = None,
+        cluster: str | None = None,
+        clustering: str | None = None,
+        iteration: int | None = None,
         sort: ComponentSort = "key",
         cursor: str | None = None,
         limit: int = 200,
     ) -> ComponentPage:
         """One page of the table of components; ``next_cursor`` of a page asks for the next."""
         return self._client.read(
-            ComponentPage, f"{self._path}/components", site=site, q=q, sort=sort, cursor=cursor, limit=limit
+            ComponentPage,
+            f"{self._path}/components",
+            site=site,
+            q=q,
+            fires_on=fires_on,
+            min_density=min_density,
+            max_density=max_density,
+            cluster=cluster,
+            clustering=clustering,
+            iteration=iteration,
+            sort=sort,
+            cursor=cursor,
+            limit=limit,
         )
 
     def card(
@@ -288,6 +307,43 @@ class Run:
         """Up to 100 cards in one request."""
         body = {"keys": list(keys), "metric": metric, "k": k}
         return self._client.send(BatchResponse, "POST", f"{self._path}/components:batch", body)
+
+    def evidence(self, key: str, *, k: int = 10, subrun: str | None = None) -> Evidence:
+        """How often and how strongly it fires, on and before which tokens, and with which others."""
+        return self._client.read(Evidence, f"{self._path}/components/{key}/evidence", k=k, subrun=subrun)
+
+    def examples(
+        self,
+        key: str,
+        kind: ExampleKind = "random",
+        *,
+        token: int | None = None,
+        cursor: str | None = None,
+        limit: int = 10,
+        subrun: str | None = None,
+    ) -> ExamplePage:
+        """Places where it fires: drawn uniformly, or the strongest; ``next_cursor`` asks for the next page."""
+        return self._client.read(
+            ExamplePage,
+            f"{self._path}/components/{key}/examples",
+            kind=kind,
+            token=token,
+            cursor=cursor,
+            limit=limit,
+            subrun=subrun,
+        )
+
+    def document(
+        self, number: int, *, start: int = 0, length: int = 512, key: str | None = None
+    ) -> DocumentPage:
+        """A part of a document of the corpus, with what the component ``key`` does at each token."""
+        path = f"{self._path}/documents/{number}"
+        return self._client.read(DocumentPage, path, start=start, length=length, key=key)
+
+    def fire(self, text: TextOrIds, keys: Sequence[str] = (), *, k: int = 10, per_token: int = 3) -> Firings:
+        """What components do on any text: those asked for, and the ``k`` that fire most."""
+        body = _source(text) | {"keys": list(keys), "k": k, "per_token": per_token}
+        return self._client.send(Firings, "POST", f"{self._path}/firings", body)
 
     def sources(self, key: str, **options: Any) -> EntryList:
         """Strongest sources over the corpus; options: metric, sign, k, raw, subrun."""
@@ -469,7 +525,7 @@ class Run:
         step = report if isinstance(report, int) else report.step
         if step is None:
             raise ValueError("this import changed nothing")
-        path = f"{self._path}/labels/imports/{step}/{'redo' if redo else 'undo'}"
+        path = f"{self._path}/label-imports/{step}/{'redo' if redo else 'undo'}"
         return self._client.send(ImportUndone, "POST", path, {"author": author})
 
 

@@ -28,7 +28,7 @@ TOKEN = "a-token-of-enough-characters"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("client")
-    make_tiny_run(folder / "tiny")
+    make_tiny_run(folder / "tiny", harvest=True)
     return folder
 
 
@@ -73,6 +73,31 @@ def test_runs_components_and_dataset_attributions(client: Client) -> None:
     with pytest.raises(ApiError) as unknown:
         client.run("nope").detail()
     assert unknown.value.code == "unknown_run"
+
+
+def test_evidence(client: Client) -> None:
+    run = client.run("tiny")
+    key = run.components(sort="-density", limit=1).components[0].key
+    evidence = run.evidence(key, k=3)
+    assert evidence.key == key
+    assert len(evidence.cofiring.positive) <= 3
+    page = run.examples(key, "strongest", limit=2)
+    example = page.examples[0]
+    following = run.examples(key, "strongest", limit=2, cursor=page.next_cursor)
+    assert following.examples[0] != example
+    token = example.tokens[example.left]
+    assert token is not None
+    assert run.examples(key, "strongest", token=token.id).examples[0] == example
+    document = run.document(example.document, start=example.document_position, length=1, key=key)
+    assert document.tokens == [token]
+    assert document.ci == [pytest.approx(example.ci[example.left])]
+    fired = run.fire("the lazy dog", [key], k=2, per_token=1)
+    assert [row.key for row in fired.components] == [key]
+    assert len(fired.strongest) == 2
+    assert run.fire([token.id]).tokens == [token]
+    on = run.components(fires_on=token.text, min_density=0.01, max_density=1.0, sort="-fires_on")
+    assert all(row.fires_on is not None for row in on.components)
+    assert run.cards([key]).cards[0].evidence is not None
 
 
 def test_prompts_and_predictions(client: Client) -> None:
