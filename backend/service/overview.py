@@ -83,6 +83,7 @@ def describe(run: Run) -> RunDetail:
         attributions=attributions,
         subruns=subruns,
         harvests=run.directory.harvest_subruns(),
+        clusterings=run.directory.clustering_subruns(),
         evaluation=evaluation,
         problems=problems,
         seconds=watch.seconds,
