@@ -1048,6 +1048,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/runs/{run}/label-sets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List
+         * @description The label sets of a run as it is now, with what they cost and their scores.
+         */
+        get: operations["label_sets_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/label-sets/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get
+         * @description The labels of one set, each with its own scores.
+         */
+        get: operations["label_sets_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/label-sets/{id}/components/{key}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Origin
+         * @description How one label came to be: what was asked, word for word, and what came back.
+         */
+        get: operations["label_sets_origin"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/label-sets/{id}/compare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Compare
+         * @description Two sets side by side, and the differences of their scores.
+         */
+        get: operations["label_sets_compare"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -3090,6 +3170,41 @@ export interface components {
             version: number;
         };
         /**
+         * LabelAttempt
+         * @description One request, word for word.
+         */
+        LabelAttempt: {
+            /** Purpose */
+            purpose: string;
+            /** Number */
+            number: number;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "sent" | "answered" | "failed";
+            /** Messages */
+            messages: components["schemas"]["LabelMessage"][];
+            /** Answer */
+            answer: string;
+            /** Error */
+            error: string;
+            /** Prompt Tokens */
+            prompt_tokens: number;
+            /** Completion Tokens */
+            completion_tokens: number;
+            /** Counted */
+            counted: boolean;
+            /** Cost */
+            cost: number;
+            /** Seconds */
+            seconds: number;
+            /** Model */
+            model: string;
+            /** Created */
+            created: string;
+        };
+        /**
          * LabelChange
          * @description What is said of the component from now on; all empty says nothing any more.
          */
@@ -3124,6 +3239,31 @@ export interface components {
              * @default false
              */
             new_step: boolean;
+        };
+        /** LabelComparison */
+        LabelComparison: {
+            /** Run */
+            run: string;
+            one: components["schemas"]["LabelSetSummary"];
+            other: components["schemas"]["LabelSetSummary"];
+            detection: components["schemas"]["ScoreDifference"];
+            fuzzing: components["schemas"]["ScoreDifference"];
+            /**
+             * Same
+             * @description Components with the same label in both, in any case of letters
+             */
+            same: number;
+            /**
+             * Pairs
+             * @description Ordered as components are
+             */
+            pairs: components["schemas"]["LabelPair"][];
+            /** Start */
+            start: number;
+            /** Total */
+            total: number;
+            /** Seconds */
+            seconds: number;
         };
         /** LabelContent */
         LabelContent: {
@@ -3292,6 +3432,201 @@ export interface components {
             /** Seconds */
             seconds: number;
         };
+        /** LabelMessage */
+        LabelMessage: {
+            /** Role */
+            role: string;
+            /** Content */
+            content: string;
+        };
+        /**
+         * LabelOrigin
+         * @description Everything about one label: how it came to be, and what it was scored by.
+         */
+        LabelOrigin: {
+            /** Run */
+            run: string;
+            /** Set */
+            set: string;
+            /** Key */
+            key: string;
+            /** Stages */
+            stages: components["schemas"]["LabelStage"][];
+            /** Trials */
+            trials: components["schemas"]["LabelTrial"][];
+            /** Attempts */
+            attempts: components["schemas"]["LabelAttempt"][];
+            /** Seconds */
+            seconds: number;
+        };
+        /**
+         * LabelPair
+         * @description What two sets say of one component; null where a set does not have it.
+         */
+        LabelPair: {
+            /** Key */
+            key: string;
+            one: components["schemas"]["SetLabel"] | null;
+            other: components["schemas"]["SetLabel"] | null;
+        };
+        /**
+         * LabelScore
+         * @description How often the label told rightly where the component fires; guessing is right half of the time.
+         */
+        LabelScore: {
+            /** Right */
+            right: number;
+            /** Judged */
+            judged: number;
+            /**
+             * Accuracy
+             * @description right / judged; null where no question was answered
+             */
+            accuracy: number | null;
+            interval: components["schemas"]["ScoreInterval"] | null;
+            /**
+             * Failed
+             * @description Questions without an answer; they count as nothing, not as wrong
+             */
+            failed: number;
+            /**
+             * Impossible
+             * @description Questions that could not be asked: too few texts
+             */
+            impossible: number;
+        };
+        /** LabelSetList */
+        LabelSetList: {
+            /** Run */
+            run: string;
+            /**
+             * Sets
+             * @description Newest first
+             */
+            sets: components["schemas"]["LabelSetSummary"][];
+            /** Seconds */
+            seconds: number;
+        };
+        /** LabelSetPage */
+        LabelSetPage: {
+            /** Run */
+            run: string;
+            set: components["schemas"]["LabelSetSummary"];
+            /**
+             * Labels
+             * @description Ordered as components are
+             */
+            labels: components["schemas"]["SetLabel"][];
+            /** Start */
+            start: number;
+            /**
+             * Total
+             * @description How many there are, of those asked for
+             */
+            total: number;
+            /** Seconds */
+            seconds: number;
+        };
+        /**
+         * LabelSetScore
+         * @description The mean over the labels of a set that were scored.
+         */
+        LabelSetScore: {
+            /** Components */
+            components: number;
+            /** Mean */
+            mean: number | null;
+            interval: components["schemas"]["ScoreInterval"] | null;
+            /** Failed */
+            failed: number;
+            /** Impossible */
+            impossible: number;
+        };
+        /** LabelSetSummary */
+        LabelSetSummary: {
+            /** Id */
+            id: number;
+            /** Name */
+            name: string;
+            /**
+             * Strategy
+             * @enum {string}
+             */
+            strategy: "evidence" | "context";
+            /** Model */
+            model: string;
+            /** Endpoint */
+            endpoint: string;
+            /**
+             * Settings
+             * @description All that the labels depend on
+             */
+            settings: {
+                [key: string]: unknown;
+            };
+            /** Created */
+            created: string;
+            /**
+             * Ended
+             * @description Why the work stopped last: "finished", "cap", "interrupted" or a reason; empty while it goes on, or after a crash
+             */
+            ended: string;
+            /** Components */
+            components: number;
+            /** Labelled */
+            labelled: number;
+            /** Failed */
+            failed: number;
+            detection: components["schemas"]["LabelSetScore"];
+            fuzzing: components["schemas"]["LabelSetScore"];
+            spending: components["schemas"]["LabelSpending"];
+        };
+        /**
+         * LabelSpending
+         * @description Over all requests of a set. ``cost`` is in the currency of the prices that were given, else 0.
+         */
+        LabelSpending: {
+            /** Requests */
+            requests: number;
+            /** Failed */
+            failed: number;
+            /** Prompt Tokens */
+            prompt_tokens: number;
+            /** Completion Tokens */
+            completion_tokens: number;
+            /**
+             * Uncounted
+             * @description Requests that nobody counted; they are here at their largest
+             */
+            uncounted: number;
+            /** Cost */
+            cost: number;
+        };
+        /**
+         * LabelStage
+         * @description One stage on the way to a label; ``material`` says what was shown.
+         */
+        LabelStage: {
+            /** Stage */
+            stage: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "pending" | "done" | "failed";
+            /** Label */
+            label: string;
+            /** Answer */
+            answer: {
+                [key: string]: unknown;
+            };
+            /** Material */
+            material: {
+                [key: string]: unknown;
+            };
+            /** Error */
+            error: string;
+        };
         /**
          * LabelStep
          * @description A step of a label's history: one person's typing in one field, or an imported file.
@@ -3316,6 +3651,41 @@ export interface components {
             author: string;
             /** Changed */
             changed: string;
+        };
+        /**
+         * LabelTrial
+         * @description One question of scoring. Of ``positives`` texts ``hits`` were chosen, of ``negatives``
+         *     ``rejections`` were not.
+         */
+        LabelTrial: {
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "detection" | "fuzzing";
+            /** Number */
+            number: number;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "pending" | "done" | "failed" | "impossible";
+            /** Label */
+            label: string;
+            /** Positives */
+            positives: number;
+            /** Negatives */
+            negatives: number;
+            /** Hits */
+            hits: number;
+            /** Rejections */
+            rejections: number;
+            /** Details */
+            details: {
+                [key: string]: unknown;
+            };
+            /** Error */
+            error: string;
         };
         /** LabelUndo */
         LabelUndo: {
@@ -3755,6 +4125,11 @@ export interface components {
              * @description All complete harvest subruns, newest first
              */
             harvests: string[];
+            /**
+             * Clusterings
+             * @description All complete clusterings of its components, newest first
+             */
+            clusterings: string[];
             evaluation: components["schemas"]["Evaluation"] | null;
             /**
              * Problems
@@ -3791,6 +4166,27 @@ export interface components {
             has_attributions: boolean;
             /** Has Evaluation */
             has_evaluation: boolean;
+        };
+        /**
+         * ScoreDifference
+         * @description Mean of (one − other) over the components that both have scored.
+         */
+        ScoreDifference: {
+            /** Components */
+            components: number;
+            /** Mean */
+            mean: number | null;
+            interval: components["schemas"]["ScoreInterval"] | null;
+        };
+        /**
+         * ScoreInterval
+         * @description 95 %: for one label Wilson's, over its judgements; for a set over its labels.
+         */
+        ScoreInterval: {
+            /** Low */
+            low: number;
+            /** High */
+            high: number;
         };
         /**
          * SearchHit
@@ -3947,6 +4343,35 @@ export interface components {
             documents: number;
             /** Seconds */
             seconds: number;
+        };
+        /**
+         * SetLabel
+         * @description What a set says of one component.
+         */
+        SetLabel: {
+            /** Key */
+            key: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "pending" | "done" | "failed";
+            /**
+             * Label
+             * @description Empty unless status is done
+             */
+            label: string;
+            /**
+             * Confidence
+             * @description low, medium or high, as the model says; empty without a label
+             */
+            confidence: string;
+            /** Reasoning */
+            reasoning: string;
+            /** Error */
+            error: string;
+            detection: components["schemas"]["LabelScore"];
+            fuzzing: components["schemas"]["LabelScore"];
         };
         /** SiteEvaluation */
         SiteEvaluation: {
@@ -10385,6 +10810,403 @@ export interface operations {
             };
             /** @description Too large */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    label_sets_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelSetList"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    label_sets_get: {
+        parameters: {
+            query?: {
+                /** @description Only with all these words in key or label */
+                q?: string | null;
+                /** @description How many to pass over */
+                start?: number;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                id: number;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelSetPage"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    label_sets_origin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+                /** @description <address>:<index>, e.g. 0.attn.q:17, embed:42, output:42, 1.glu.down:delta */
+                key: string;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelOrigin"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    label_sets_compare: {
+        parameters: {
+            query: {
+                /** @description The set it is compared with */
+                other: number;
+                /** @description How many to pass over */
+                start?: number;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                id: number;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelComparison"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
