@@ -20,7 +20,7 @@ MAX_NAME, MAX_NOTE, MAX_AUTHOR = 200, 20_000, 80
 #: Lines of a file that are reported one by one.
 MAX_REPORTED = 1000
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def _one_line(text: str) -> str:
@@ -106,6 +106,10 @@ class LabelChange(Body):
     text: NoteText = ""
     rating: Rating | None = None
     author: Author = ""
+    new_step: bool = Field(
+        default=False,
+        description="Undo takes this back on its own, however soon it followed on the last change",
+    )
 
 
 class LabelUndo(Body):

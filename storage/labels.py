@@ -200,14 +200,26 @@ class LabelStore:
     # ---- changing -------------------------------------------------------------------------------
 
     def save(
-        self, run: str, run_digest: str, key: str, expected_version: int, content: LabelContent, author: str
+        self,
+        run: str,
+        run_digest: str,
+        key: str,
+        expected_version: int,
+        content: LabelContent,
+        author: str,
+        *,
+        new_step: bool = False,
     ) -> LabelHistory:
-        """Say this of the component; what is said already changes nothing."""
+        """Say this of the component; what is said already changes nothing.
+
+        With ``new_step`` it never goes on with the step before.
+        """
         with self._database.write() as connection:
             log = _Log.read(connection, run, run_digest, key)
             log.check(expected_version)
             if content != log.content:
-                log.add(connection, log.editing(content, author))
+                row = log.editing(content, author)
+                log.add(connection, row | {"step": 0} if new_step else row)
             return log.history()
 
     def undo(self, run: str, run_digest: str, key: str, expected_version: int, author: str) -> LabelHistory:

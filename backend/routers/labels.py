@@ -54,19 +54,19 @@ def list_all(
     return labels.list_labels(workshop, run, q)
 
 
-@router.get("/labels/imports", responses=_ERRORS)
+@router.get("/label-imports", responses=_ERRORS)
 def imports(run: RunDep, workshop: WorkshopDep) -> PastImportList:
     """The last imports of files, and whether they can be undone."""
     return labels.imports(workshop, run)
 
 
-@router.post("/labels/imports/{step}/undo", responses=_CHANGES)
+@router.post("/label-imports/{step}/undo", responses=_CHANGES)
 def undo_import(run: RunDep, workshop: WorkshopDep, step: _StepParam, request: ImportUndo) -> ImportUndone:
     """Take an import back wherever nobody changed the label since."""
     return labels.undo_import(workshop, run, step, request.author)
 
 
-@router.post("/labels/imports/{step}/redo", responses=_CHANGES)
+@router.post("/label-imports/{step}/redo", responses=_CHANGES)
 def redo_import(run: RunDep, workshop: WorkshopDep, step: _StepParam, request: ImportUndo) -> ImportUndone:
     """Bring an import back that was undone."""
     return labels.undo_import(workshop, run, step, request.author, redo=True)

@@ -93,7 +93,13 @@ def save(workshop: Workshop, run: Run, key: str, change: LabelChange) -> LabelDe
     watch = Stopwatch()
     content = stored.LabelContent(change.name, change.text, change.rating)
     history = workshop.database.labels.save(
-        run.name, run.digest, component(run, key), change.version, content, change.author
+        run.name,
+        run.digest,
+        component(run, key),
+        change.version,
+        content,
+        change.author,
+        new_step=change.new_step,
     )
     return _detail(run, history, watch)
 

@@ -268,14 +268,14 @@ def test_an_import_is_undone_as_a_whole(api: httpx.Client) -> None:
     step = send(api, json.dumps(entries))["step"]
     version = api.get("/labels/0.attn.q:2").json()["version"]
     put(api, "0.attn.q:2", version, "Ben", name="better")
-    undone = api.post(f"/labels/imports/{step}/undo", json={"author": "Ann"}).json()
+    undone = api.post(f"/label-imports/{step}/undo", json={"author": "Ann"}).json()
     assert (undone["changed"], undone["kept"]) == (3, ["0.attn.q:2"])
     assert listed(api) == {"0.attn.q:2": "better"}
-    (past,) = api.get("/labels/imports").json()["imports"]
+    (past,) = api.get("/label-imports").json()["imports"]
     assert (past["step"], past["labels"], past["in_force"], past["undone"]) == (step, 4, 0, 3)
-    redone = api.post(f"/labels/imports/{step}/redo", json={}).json()
+    redone = api.post(f"/label-imports/{step}/redo", json={}).json()
     assert (redone["changed"], len(listed(api))) == (3, 4)
-    assert api.post("/labels/imports/999999/undo", json={}).status_code == 404
+    assert api.post("/label-imports/999999/undo", json={}).status_code == 404
 
 
 @pytest.mark.parametrize(

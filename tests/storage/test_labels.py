@@ -152,6 +152,13 @@ def test_typing_is_one_step_until_a_pause(labels: LabelStore, clock: Clock) -> N
         labels.undo(RUN, DIGEST, KEY, version, "Ann")
 
 
+def test_a_step_of_its_own_is_one_however_soon(labels: LabelStore) -> None:
+    version = labels.save(RUN, DIGEST, KEY, 0, name("a"), "Ann").label.version
+    version = labels.save(RUN, DIGEST, KEY, version, name("ab"), "Ann").label.version
+    found = labels.save(RUN, DIGEST, KEY, version, name("abc"), "Ann", new_step=True)
+    assert [step.after.name for step in found.steps] == ["ab", "abc"]
+
+
 def test_undo_gives_back_who_and_when(labels: LabelStore, clock: Clock) -> None:
     first = labels.save(RUN, DIGEST, KEY, 0, name("ann's"), "Ann")
     clock.seconds = 60

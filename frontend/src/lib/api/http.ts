@@ -31,6 +31,11 @@ export function sendRaw(path: string, signal?: AbortSignal): Promise<Response> {
   return ask(path, within(signal));
 }
 
+/** A file as it is; what it holds is for the server to find out. */
+export async function sendFile<T>(path: string, file: Blob): Promise<T> {
+  return (await (await ask(path, { method: "POST", body: file })).json()) as T;
+}
+
 export async function send<T>(
   method: "POST" | "PUT" | "PATCH",
   path: string,
