@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 
 from compute.address import OUTPUT, Address, Key
-from compute.progress import Report
 from storage.compact_planes import CompactPlanes
 from storage.errors import NotComputedError, StoreDamagedError
 from storage.index import FILES as INDEX_FILES
@@ -27,7 +26,7 @@ from storage.numbers import Edge, EdgeValue, Numbers
 from storage.operands import Operands
 from storage.planes import FullPlanes, Planes
 from storage.results import Attribution, Entry, TopEntries
-from storage.strongest import StrongestEnds, strongest_ends
+from storage.strongest import Report, StrongestEnds, strongest_ends
 
 __all__ = ["Attribution", "AttributionStore", "Entry", "Metric", "Sign", "TopEntries"]
 

@@ -7,17 +7,18 @@ components and output tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from compute.address import OUTPUT, Address, Key
-from compute.progress import Report
 from storage.keys import KeySpace
 from storage.layout import ReadPoint
 from storage.numbers import Numbers
 
+#: (phase, done, total); may raise whatever stops the scan.
+Report = Callable[[str, int, int], None]
 #: Values held at a time; a float64 each.
 _CELLS = 1 << 22
 
