@@ -18,6 +18,7 @@ import {
   show,
   showDocument,
   showPrompts,
+  showText,
   stepBack,
   travel,
 } from "./view";
@@ -53,6 +54,9 @@ describe("the address of a view", () => {
       views.push({ ...card("0.attn.q:1"), q });
     views.push({ ...card("0.attn.q:1", ["embed:3", "2.mlp.up:bias"]), site: "0.attn.q" });
     views.push({ ...card("0.attn.q:1"), site: "output" });
+    for (const cluster of ["0", "17", "alone", "unknown"])
+      views.push({ ...INITIAL, page: { kind: "clusters", run: "demo" }, cluster, merges: 0 });
+    views.push({ ...card("0.attn.q:1"), clustering: "20261121-100000", merges: 1203, cluster: "5" });
     for (const view of views) expect(reread(view)).toEqual(view);
   });
 
@@ -195,5 +199,37 @@ describe("evidence in the address", () => {
     for (const text of ["2", "-1", "x", ""])
       expect(parseView("/runs/demo/components", `?rare=${text}`).rare).toBeNull();
     expect(parseView("/runs/demo/components", "?rare=0&often=1")).toMatchObject({ rare: 0, often: 1 });
+  });
+});
+
+describe("searching the text", () => {
+  const text = showText({ ...INITIAL, page: { kind: "overview", run: "demo" } });
+
+  it("holds what is searched for, how, and where one is in it", () => {
+    expect(printView(text)).toBe("/runs/demo/text");
+    const views = [
+      text,
+      showText(text, { find: ' "in the" 100 % & more\n', mode: "exact", matchCase: true }),
+      showText(text, { find: "sea*", document: 0, page: 3, hit: 117 }),
+    ];
+    for (const view of views) expect(reread(view)).toEqual(view);
+    expect(parseView("/runs/demo/text", "?mode=regex&case=yes&in=-1&page=0&hit=x").page).toEqual(text.page);
+    expect(parseView("/runs/demo/text/more", "").page.kind).toBe("lost");
+  });
+
+  it("another search begins on its first page, with no hit open", () => {
+    const deep = showText(text, { find: "sea", mode: "exact", page: 3, hit: 117 });
+    expect(showText(deep, { find: "river" }).page).toEqual({
+      ...text.page,
+      find: "river",
+      mode: "exact",
+    });
+    expect(showText(deep, { page: 4 }).page).toMatchObject({ find: "sea", page: 4, hit: null });
+  });
+
+  it("leaves nothing behind on other pages", () => {
+    const deep = showText(text, { find: "sea", page: 3, hit: 117 });
+    expect(printView(show(deep, "components"))).toBe("/runs/demo/components");
+    expect(printView(open(deep, "embed:1"))).toBe("/runs/demo/components/embed:1");
   });
 });

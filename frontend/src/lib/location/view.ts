@@ -25,6 +25,13 @@
  * | …/documents/D   | document D of the corpus                        |           |
  * | at              | document: the token to bring into sight         | its start |
  * | key             | document: whose values are shown                | none      |
+ * | …/text          | searching the corpus                            |           |
+ * | find            | text: what is searched for                      | empty     |
+ * | mode            | text: words or exact                            | words     |
+ * | case            | text: 1: capitals differ from small letters     | alike     |
+ * | in              | text: only this document                        | all       |
+ * | page            | text: which page of the hits, from 1            | 1         |
+ * | hit             | text: the hit that is open                      | none      |
  *
  * On the prompts' page:
  *
@@ -130,7 +137,24 @@ export type Page =
       readonly at: number;
       readonly key: string | null;
     }
+  | TextPage
   | { readonly kind: "lost"; readonly path: string };
+
+export const MODES = ["words", "exact"] as const;
+export type SearchMode = (typeof MODES)[number];
+
+/** Searching the text of a run. */
+export interface TextPage {
+  readonly kind: "text";
+  readonly run: string;
+  readonly find: string;
+  readonly mode: SearchMode;
+  readonly matchCase: boolean;
+  readonly document: number | null;
+  /** Counted from 1, as it is shown. */
+  readonly page: number;
+  readonly hit: number | null;
+}
 
 export interface View {
   readonly page: Page;
@@ -206,6 +230,7 @@ function parsePage(path: string, query: URLSearchParams): Page {
   if (parts[0] !== "runs" || run === null || run === "") return lost;
   if (parts.length === 2) return { kind: "overview", run };
   if (parts[2] === "prompts") return parsePromptPage(run, parts.slice(3)) ?? lost;
+  if (parts[2] === "text" && parts.length === 3) return parseText(run, query);
   if (parts[2] === "documents") return parseDocument(run, parts.slice(3), query) ?? lost;
   if (parts[2] !== "components") return lost;
   if (parts.length === 3) return { kind: "components", run };
@@ -225,6 +250,19 @@ function parseDocument(run: string, parts: readonly string[], query: URLSearchPa
     document,
     at: whole(query.get("at")) ?? 0,
     key: key !== null && isKey(key) && kindOf(key) === "component" ? key : null,
+  };
+}
+
+function parseText(run: string, query: URLSearchParams): TextPage {
+  return {
+    kind: "text",
+    run,
+    find: query.get("find") ?? "",
+    mode: oneOf(MODES, query.get("mode"), "words"),
+    matchCase: query.get("case") === "1",
+    document: whole(query.get("in")),
+    page: Math.max(1, whole(query.get("page")) ?? 1),
+    hit: whole(query.get("hit")),
   };
 }
 
@@ -344,6 +382,8 @@ function printPage(page: Page): string {
       return `/runs/${encode(page.run)}/prompts/${page.prompt}/graphs/${page.graph}`;
     case "document":
       return `/runs/${encode(page.run)}/documents/${page.document}`;
+    case "text":
+      return `/runs/${encode(page.run)}/text`;
     case "lost":
       return page.path;
   }
@@ -378,6 +418,15 @@ export function printView(view: View): string {
   if (view.page.kind === "document") {
     add("at", String(view.page.at), "0");
     add("key", view.page.key ?? "", "");
+  }
+  if (view.page.kind === "text") {
+    const { find, mode, matchCase, document, page, hit } = view.page;
+    add("find", find, "");
+    add("mode", mode, "words");
+    add("case", matchCase ? "1" : "", "");
+    add("in", document === null ? "" : String(document), "");
+    add("page", String(page), "1");
+    add("hit", hit === null ? "" : String(hit), "");
   }
   if (view.page.kind === "graph") {
     const { graph } = view;
@@ -457,6 +506,32 @@ export function showDocument(view: View, document: number, at = 0, key: string |
   if (run === null) return view;
   const { metric, raw, k, subrun } = view;
   return { ...INITIAL, metric, raw, k, subrun, page: { kind: "document", run, document, at, key } };
+}
+
+/** Searching the text; `change` says what is searched for, or how. Another search begins on its first page. */
+export function showText(view: View, change: Partial<Omit<TextPage, "kind" | "run">> = {}): View {
+  const run = runOf(view.page);
+  if (run === null) return view;
+  const empty: TextPage = {
+    kind: "text",
+    run,
+    find: "",
+    mode: "words",
+    matchCase: false,
+    document: null,
+    page: 1,
+    hit: null,
+  };
+  const before = view.page.kind === "text" ? view.page : empty;
+  const { metric, raw, k, subrun } = view;
+  return {
+    ...INITIAL,
+    metric,
+    raw,
+    k,
+    subrun,
+    page: { ...before, page: 1, hit: null, ...change },
+  };
 }
 
 /** The same graph, seen differently. */
