@@ -27,6 +27,9 @@ export const SORT_WORDS: Readonly<Record<Sort, string>> = {
   max_ci: "peak CI, lowest",
   "-activation_rms": "activation, largest",
   activation_rms: "activation, smallest",
+  "-strongest_source": "strongest source",
+  "-strongest_target": "strongest target",
+  "-fires_on": "fires on it, surest",
   key: "place in the model",
 };
 

@@ -74,6 +74,11 @@ export interface ComponentFilter {
   readonly site: string | null;
   readonly q: string;
   readonly sort: Sort;
+  /** The text of a token on which it fires more than by chance; empty: any. */
+  readonly fires: string;
+  /** The least and the largest share of positions on which it is alive. */
+  readonly rare: number | null;
+  readonly often: number | null;
 }
 
 export function getComponents(
@@ -85,6 +90,9 @@ export function getComponents(
   const query = {
     ...optional("site", filter.site),
     ...optional("q", filter.q),
+    ...optional("fires_on", filter.fires),
+    ...(filter.rare === null ? {} : { min_density: filter.rare }),
+    ...(filter.often === null ? {} : { max_density: filter.often }),
     ...optional("cursor", cursor),
     sort: filter.sort,
     limit,

@@ -25,6 +25,7 @@ export type RunList = Schemas["RunList"];
 export type RunSummary = Schemas["RunSummary"];
 export type SiteInfo = Schemas["SiteInfo"];
 export type TokenAssociation = Schemas["TokenAssociation"];
+export type StrongestEnd = Schemas["StrongestEnd"];
 export type TokenHit = Schemas["TokenHit"];
 export type TokenPage = Schemas["TokenPage"];
 export type Unavailable = Schemas["Unavailable"];

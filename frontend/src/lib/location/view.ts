@@ -67,6 +67,9 @@ export const SORTS = [
   "max_ci",
   "-activation_rms",
   "activation_rms",
+  "-strongest_source",
+  "-strongest_target",
+  "-fires_on",
   "key",
 ] as const;
 export type Sort = (typeof SORTS)[number];
