@@ -1,6 +1,7 @@
 /** Drawing a scene: the frame with its heads, the edges, the nodes, and what is pointed at. */
 
 import { visible } from "../format/tokens";
+import { datasetKey } from "../workspace/nodes";
 import { BIAS, DELTA } from "./data";
 import {
   type Curve,
@@ -49,6 +50,13 @@ function cut(text: string, characters: number): string {
   const all = [...text];
   if (all.length <= characters) return text;
   return characters < 2 ? "…" : `${all.slice(0, characters - 1).join("")}…`;
+}
+
+/** A component's index, and what people call it where there is room for some of that. */
+function named(scene: Scene, node: number, index: string, room: number): string {
+  const words = scene.called.size === 0 ? undefined : scene.called.get(datasetKey(scene.data, node) ?? "");
+  const left = room - index.length - 1;
+  return words === undefined || left < 3 ? index : `${index} ${cut(words, left)}`;
 }
 
 /** Bands, hairlines and heads; the origin is the corner of the heads. */
@@ -333,7 +341,8 @@ export function paintNodes(
       const name = index === DELTA ? "Δ" : index === BIAS ? "bias" : String(index);
       if (typeof scene.data.name?.(node) === "string") continue;
       const label = scene.data.label(node);
-      const text = label === null ? name : cut(visible(label), Math.floor((PITCH * view.scale) / CHARACTER));
+      const room = Math.floor((PITCH * view.scale) / CHARACTER);
+      const text = label === null ? named(scene, node, name, room) : cut(visible(label), room);
       pen.text(sx(node), sy(node) + radius(node) + LEGIBLE + 1, text, {
         colour: palette.inkSoft,
         align: "center",

@@ -15,6 +15,8 @@ export interface Scene {
   readonly selection: ReadonlySet<number>;
   readonly pinned: ReadonlySet<number>;
   readonly matches: ReadonlySet<number> | null;
+  /** What people call components, by their keys over the whole run. */
+  readonly called: ReadonlyMap<string, string>;
   /** Place of each node among all by what flows through it: 0 strongest, 1 weakest. */
   readonly places: Float32Array;
   /** Place of each edge among those shown, strongest first. */
@@ -43,8 +45,10 @@ export interface SceneParts {
   readonly selection: ReadonlySet<number>;
   readonly pinned: ReadonlySet<number>;
   readonly matches: ReadonlySet<number> | null;
+  readonly called?: ReadonlyMap<string, string>;
 }
 
+const NOBODY: ReadonlyMap<string, string> = new Map();
 const ranks = new WeakMap<Shown, Uint32Array>();
 
 function rankOf(data: GraphData, shown: Shown): Uint32Array {
@@ -58,5 +62,6 @@ function rankOf(data: GraphData, shown: Shown): Uint32Array {
 
 export function makeScene(parts: SceneParts): Scene {
   const strength = strengths(parts.data, parts.metric);
-  return { ...parts, strength, places: placesOf(strength), rank: rankOf(parts.data, parts.shown) };
+  const called = parts.called ?? NOBODY;
+  return { ...parts, called, strength, places: placesOf(strength), rank: rankOf(parts.data, parts.shown) };
 }

@@ -22,6 +22,15 @@ describe("search", () => {
     expect(output.map((node) => data.label(node))).toEqual([" Once"]);
   });
 
+  it("finds by what is written about a component, at every position", () => {
+    const component = data.key(7).replace(/:\d+:/, ":");
+    const written = new Map([[component, "plural nouns\nsee document 3"]]);
+    const found = [...(search(data, "nouns document", new Map(), written) ?? [])];
+    expect(found).toContain(7);
+    expect(found.every((node) => data.key(node).replace(/:\d+:/, ":") === component)).toBe(true);
+    expect(search(data, "nouns document")?.size).toBe(0);
+  });
+
   it("finds by note, and needs every word", () => {
     const notes = new Map([
       [data.key(5), "names the Girl"],

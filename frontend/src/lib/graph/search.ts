@@ -1,6 +1,7 @@
-/** Finding nodes by what can be read about them: key, token, label, note. */
+/** Finding nodes by what can be read about them: key, token, label, note, what people call the component. */
 
 import { visible } from "../format/tokens";
+import { datasetKey } from "../workspace/nodes";
 import type { GraphData } from "./data";
 
 const haystacks = new WeakMap<GraphData, readonly string[]>();
@@ -18,15 +19,28 @@ function haystack(data: GraphData): readonly string[] {
   return made;
 }
 
+const components = new WeakMap<GraphData, readonly (string | null)[]>();
+
+/** Each node's component over the whole run. */
+function componentsOf(data: GraphData): readonly (string | null)[] {
+  const known = components.get(data);
+  if (known !== undefined) return known;
+  const made = Array.from({ length: data.nodes }, (_, node) => datasetKey(data, node));
+  components.set(data, made);
+  return made;
+}
+
 /**
  * The nodes in which every word of `query` occurs: in the key, in the text of the token at its position, in
- * its label (embeddings, outputs, custom targets) or in its note. `null` where nothing is asked. Whitespace
+ * its label (embeddings, outputs, custom targets), in its note, or in what is `written` about its component
+ * over the whole run. `null` where nothing is asked. Whitespace
  * separates words; write ␣ for a space inside a token.
  */
 export function search(
   data: GraphData,
   query: string,
   notes: ReadonlyMap<string, string> = new Map(),
+  written: ReadonlyMap<string, string> = new Map(),
 ): ReadonlySet<number> | null {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   if (words.length === 0) return null;
@@ -35,10 +49,13 @@ export function search(
     const node = data.find(key);
     if (node !== null) noted.set(node, text.toLowerCase());
   }
+  const about = written.size === 0 ? [] : componentsOf(data);
   const found = new Set<number>();
   haystack(data).forEach((text, node) => {
     const note = noted.get(node);
-    if (words.every((word) => text.includes(word) || note?.includes(word) === true)) found.add(node);
+    const said = written.get(about[node] ?? "");
+    const within = [text, note, said];
+    if (words.every((word) => within.some((one) => one?.includes(word) === true))) found.add(node);
   });
   return found;
 }

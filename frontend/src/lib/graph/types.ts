@@ -36,6 +36,8 @@ export interface GraphViewProps {
   readonly pinned: ReadonlySet<number>;
   /** Nodes that the search found; `null` where nothing is searched. */
   readonly matches: ReadonlySet<number> | null;
+  /** What people call components, by their keys over the whole run. */
+  readonly called?: ReadonlyMap<string, string>;
   /** A node to point out because something elsewhere on the page is about it, such as a row under the pointer. */
   readonly lit?: number | null;
   /** `at` is the box of the node (or the point of the edge) under the pointer or the keyboard. */

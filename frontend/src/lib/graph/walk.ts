@@ -12,6 +12,7 @@
 
 import { count, number } from "../format/numbers";
 import { visible } from "../format/tokens";
+import { datasetKey } from "../workspace/nodes";
 import { cellAt } from "./layout";
 import type { Scene } from "./scene";
 import { type Adjacency, edgesAt } from "./strength";
@@ -130,6 +131,8 @@ export function announce(scene: Scene, node: number): string {
   const label = data.label(node);
   const parts = [data.key(node)];
   if (label !== null) parts.push(visible(label));
+  const words = scene.called.get(datasetKey(data, node) ?? "");
+  if (words !== undefined) parts.push(`called ${words}`);
   parts.push(`at token ${position}, ${visible(data.tokens[position]?.text ?? "")}`);
   const [ci, activation, probability] = [data.ci[node], data.activation[node], data.probability[node]];
   if (ci !== undefined && !Number.isNaN(ci)) parts.push(`causal importance ${number(ci)}`);

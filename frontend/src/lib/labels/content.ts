@@ -88,6 +88,11 @@ export function wordsOf(all: ByKey): ReadonlyMap<string, string> {
   return words;
 }
 
+/** Key → all that is written about the component, in small letters: what a search looks in. */
+export function textsOf(all: ByKey): ReadonlyMap<string, string> {
+  return new Map([...all].map(([key, { name, text }]) => [key, `${name}\n${text}`.toLowerCase()]));
+}
+
 export function stars(rating: number): string {
   return "★".repeat(rating) + "☆".repeat(5 - rating);
 }

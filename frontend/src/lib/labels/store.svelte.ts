@@ -7,7 +7,7 @@
 import { connection } from "../api/connection.svelte";
 import { type Failure, RequestFailed } from "../api/failure";
 import { type Label, getLabels } from "./api";
-import { type ByKey, byKey, replaced, wordsOf } from "./content";
+import { type ByKey, byKey, replaced, textsOf, wordsOf } from "./content";
 
 const CHANNEL = "tributary-labels";
 /** A page that is looked at again asks at most this often. */
@@ -23,6 +23,7 @@ export class RunLabels {
   failure: Failure | null = $state.raw(null);
   /** Key → the few words that stand for the component in lists, drawings and searches. */
   readonly words: ReadonlyMap<string, string> = $derived(wordsOf(this.all));
+  readonly texts: ReadonlyMap<string, string> = $derived(textsOf(this.all));
   readonly #run: string;
   #asked = 0;
   #busy: Promise<void> | null = null;
