@@ -98,7 +98,8 @@ test-browser: setup browser
 	@CHROMIUM="$$(sh scripts/find-browser.sh)" PYTHON='$(CURDIR)/$(BIN)/python' $(NPM) run --silent e2e
 
 test-python: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest -q
+	@# Two threads for one tiny matrix only wait for each other: several processes of one thread each instead.
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 format: $(VENV)/.installed-dev frontend/node_modules/.installed
 	@$(BIN)/ruff check --quiet --fix . || true
