@@ -78,7 +78,7 @@ class HarvestSettings(_Model):
     window: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     batches: int | None = None
-    bins: int = Field(default=128, ge=2, multiple_of=2)
+    bins: int = Field(default=128, ge=2, multiple_of=2)  # a power of two, so that two can become one
     output_floor: float = Field(default=0.0, ge=0)
     compact: str | None = None
 

@@ -29,6 +29,8 @@ _PIPELINES = {
     "evaluate": ("backend.pipelines.evaluate", "Measure how much of the model the components explain."),
     "attribute": ("backend.pipelines.attribute", "Compute dataset attributions of a run; resumable."),
     "cluster": ("backend.pipelines.cluster", "Group components that are needed together; resumable."),
+    "harvest": ("backend.pipelines.harvest", "Gather what every component does over the text; resumable."),
+    "harvest-merge": ("backend.pipelines.harvest_merge", "Add up harvests computed in several places."),
     "merge": ("backend.pipelines.merge", "Add up attributions computed in several places."),
     "compact": ("backend.pipelines.compact", "Write a small copy of a run's attributions."),
     "index": ("backend.pipelines.index", "Rank every key's entries, for quick queries of large stores."),

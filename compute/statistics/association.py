@@ -123,8 +123,12 @@ def strongest(found: Associations, k: int, sign: Literal["positive", "negative"]
     Ranked by ``pmi_low`` falling or ``pmi_high`` rising, equal ones by their number.
     """
     score = found.pmi_low if sign == "positive" else -found.pmi_high
-    order = np.argsort(-score, kind="stable")[:k]
-    return order[score[order] > 0]
+    chosen = np.flatnonzero(score > 0)
+    if len(chosen) > k:
+        # All that are no weaker than the k-th: a few, of which equal ones stay in order.
+        weakest = np.partition(score[chosen], len(chosen) - k)[len(chosen) - k]
+        chosen = chosen[score[chosen] >= weakest]
+    return chosen[np.argsort(-score[chosen], kind="stable")][:k]
 
 
 def wilson(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Iterator
 
@@ -93,11 +92,9 @@ def naive_harvest(
             "activation_max": np.array([y[:, c].max()], np.float32),
         }
         half = settings.bins // 2
-        exponent = -32
-        while len(at) and not (
-            -half <= math.floor(y[at, c].min() / 2.0**exponent)
-            and math.floor(y[at, c].max() / 2.0**exponent) < half
-        ):
+        exponent = -120
+        largest = float(np.abs(y[at, c]).max(initial=0))
+        while largest and largest >= half * 2.0**exponent:
             exponent += 1
         block["histogram_exponent"] = np.array([exponent])
         bins = np.floor(y[at, c] / 2.0**exponent).astype(int) + half
