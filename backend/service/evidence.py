@@ -18,11 +18,12 @@ from backend.evidence_schemas import (
     TokenAssociations,
 )
 from backend.schemas import CompactEvidence, Example, Token, TokenAssociation
+from backend.service.association import associated
 from backend.service.cursors import Cursors
 from backend.service.run import Run
 from backend.service.timing import Stopwatch
 from compute.address import Key
-from compute.statistics.association import Associations, associations, strongest
+from compute.statistics.association import Associations, strongest
 from storage.harvest import Examples, Harvest
 
 #: What a tooltip has room for.
@@ -115,10 +116,7 @@ class _Tokens:
         if self.complete:
             ids, joint = _spread(ids, joint, len(totals))
         self._ids, self._totals = ids, totals[ids].astype(np.float64)
-        # Masses are rounded: kept within what is possible.
-        least = np.maximum(0.0, self._fired + self._totals - harvest.tokens)
-        joint = np.clip(joint, least, np.minimum(self._fired, self._totals))
-        self._found = associations(joint, self._fired, self._totals, harvest.tokens)
+        self._found = associated(harvest, joint, self._fired, self._totals, rounded=side == "output")
 
     def strongest(self, k: int, sign: Literal["positive", "negative"]) -> list[TokenAssociation]:
         if self._fired == 0:
@@ -178,7 +176,7 @@ class _Others:
         others = ids != flat
         self._ids, joint = ids[others], joint[others]
         self._counts = every[self._ids]
-        self._found = associations(joint, self._fired, self._counts, harvest.tokens)
+        self._found = associated(harvest, joint, self._fired, self._counts)
 
     def _list(self, k: int, sign: Literal["positive", "negative"]) -> list[ComponentAssociation]:
         if self._fired == 0:

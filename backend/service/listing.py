@@ -18,6 +18,7 @@ from backend.schemas import (
     TokenShare,
 )
 from backend.service import clusters
+from backend.service.association import associated
 from backend.service.cursors import Cursors
 from backend.service.evidence import token_associations
 from backend.service.labels import label_texts, labels_of
@@ -26,7 +27,6 @@ from backend.service.table import ComponentTable
 from backend.service.timing import Stopwatch
 from backend.service.workshop import Workshop
 from compute.address import Address, parse_address, parse_key
-from compute.statistics.association import associations
 from storage.strongest import Ends, StrongestEnds
 
 #: Input tokens named in a row of the table.
@@ -157,7 +157,7 @@ class _FiresOn:
             flat, joint = pairs.value.of(token.id)
             ids = np.full(len(flat), token.id)
             totals = occurrences[ids]
-            together = associations(joint, firing[flat], totals, harvest.tokens)
+            together = associated(harvest, joint, firing[flat], totals)
             for row, found in zip(
                 flat.tolist(), token_associations(run, together, ids, totals, firing[flat]), strict=True
             ):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from backend.service.association import associated
 from compute.progress import Report
-from compute.statistics.association import associations
 from storage.harvest import Harvest
 
 #: Components whose lists are looked at together.
@@ -46,7 +46,7 @@ def token_firings(harvest: Harvest, report: Report) -> TokenFirings:
         ids = np.concatenate([found for found, _ in lists])
         joint = np.concatenate([values for _, values in lists])
         flat = np.repeat(list(here), [len(found) for found, _ in lists])
-        found = associations(joint, firing[flat], occurrences[ids], harvest.tokens)
+        found = associated(harvest, joint, firing[flat], occurrences[ids])
         kept = np.flatnonzero(found.pmi_low > 0)
         for parts, values in ((tokens, ids), (flats, flat), (counts, joint)):
             parts.append(values[kept].astype(np.uint32))
