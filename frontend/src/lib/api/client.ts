@@ -79,6 +79,12 @@ export interface ComponentFilter {
   /** The least and the largest share of positions on which it is alive. */
   readonly rare: number | null;
   readonly often: number | null;
+  /** Only members of a cluster, or what is alone or unknown, in a clustering after some merges. */
+  readonly within: {
+    readonly cluster: string;
+    readonly clustering: string | null;
+    readonly merges: number | null;
+  } | null;
 }
 
 export function getComponents(
@@ -93,6 +99,9 @@ export function getComponents(
     ...optional("fires_on", filter.fires),
     ...(filter.rare === null ? {} : { min_density: filter.rare }),
     ...(filter.often === null ? {} : { max_density: filter.often }),
+    ...optional("cluster", filter.within?.cluster ?? null),
+    ...optional("clustering", filter.within?.clustering ?? null),
+    ...(typeof filter.within?.merges === "number" ? { iteration: filter.within.merges } : {}),
     ...optional("cursor", cursor),
     sort: filter.sort,
     limit,

@@ -16,6 +16,10 @@
  * | raw             | 1: raw sums in place of normalised values       | normalised|
  * | k               | entries a list                                  | 10        |
  * | subrun          | an older computation of the attributions        | newest    |
+ * | …/clusters      | components that are needed together             |           |
+ * | clustering      | an older or imported clustering                 | newest    |
+ * | merges          | its clusters after so many merges               | its own   |
+ * | cluster         | table, clusters: a number, alone or unknown     | all, none |
  * | trail           | the components walked through to reach this one | empty     |
  * | examples        | card: random or strongest                       | random    |
  * | token           | card: only examples that fire on this token id  | all       |
@@ -44,7 +48,8 @@
  * | top / least     | edges shown: the strongest n, or |value| ≥ x    | strongest |
  * | find            | search for nodes                                | empty     |
  * | only            | what leads to the outputs, all, what matches,   | outputs   |
- * |                 | is near the selection, pinned, grouped, differs |           |
+ * |                 | is near the selection, pinned, grouped, by      |           |
+ * |                 | cluster, differs                                |           |
  * | layers, tokens  | nodes of these layers, at these positions       | all       |
  * | sel             | selected nodes: keys, or ranges of numbers      | none      |
  * | edge            | the selected edge: source~target                | none      |
@@ -100,9 +105,19 @@ export interface Viewport {
 
 /**
  * `outputs`: what leads to the outputs; `groups`: the pinned subgraph with each group as one node;
+ * `clusters`: the whole graph with the components of each cluster at one position as one node;
  * `difference`: against the compared graph.
  */
-export const SCOPES = ["outputs", "all", "matches", "near", "pins", "groups", "difference"] as const;
+export const SCOPES = [
+  "outputs",
+  "all",
+  "matches",
+  "near",
+  "pins",
+  "groups",
+  "clusters",
+  "difference",
+] as const;
 export type Scope = (typeof SCOPES)[number];
 
 /** What the address of a graph holds beside the graph itself. */
@@ -128,6 +143,7 @@ export type Page =
   | { readonly kind: "runs" }
   | { readonly kind: "overview"; readonly run: string }
   | { readonly kind: "components"; readonly run: string }
+  | { readonly kind: "clusters"; readonly run: string }
   | { readonly kind: "card"; readonly run: string; readonly key: string }
   | { readonly kind: "prompts"; readonly run: string }
   | { readonly kind: "prompt"; readonly run: string; readonly prompt: number }
@@ -168,6 +184,10 @@ export interface View {
   readonly raw: boolean;
   readonly k: number;
   readonly subrun: string | null;
+  readonly clustering: string | null;
+  readonly merges: number | null;
+  /** A cluster's number, `alone` or `unknown`. */
+  readonly cluster: string | null;
   readonly trail: readonly string[];
   /** A prompt that is being typed; on a card: a text that it is tried on. */
   readonly text: string;
@@ -206,6 +226,9 @@ export const INITIAL: View = {
   raw: false,
   k: 10,
   subrun: null,
+  clustering: null,
+  merges: null,
+  cluster: null,
   trail: [],
   text: "",
   ids: [],
@@ -235,6 +258,7 @@ function parsePage(path: string, query: URLSearchParams): Page {
   if (parts[2] === "prompts") return parsePromptPage(run, parts.slice(3)) ?? lost;
   if (parts[2] === "text" && parts.length === 3) return parseText(run, query);
   if (parts[2] === "documents") return parseDocument(run, parts.slice(3), query) ?? lost;
+  if (parts[2] === "clusters") return parts.length === 3 ? { kind: "clusters", run } : lost;
   if (parts[2] !== "components") return lost;
   if (parts.length === 3) return { kind: "components", run };
   const key = decode(parts[3] ?? "");
@@ -283,6 +307,10 @@ function parsePromptPage(run: string, parts: readonly string[]): Page | null {
 /** A whole number as it is printed here. */
 function whole(text: string | null): number | null {
   return text !== null && /^(0|[1-9]\d{0,8})$/.test(text) ? Number(text) : null;
+}
+
+function parseCluster(text: string | null): string | null {
+  return text !== null && /^(alone|unknown|0|[1-9]\d{0,15})$/.test(text) ? text : null;
 }
 
 function list(text: string | null): string[] {
@@ -345,6 +373,9 @@ export function parseView(path: string, search: string): View {
     raw: query.get("raw") === "1",
     k: SIZES.find((size) => size === k) ?? INITIAL.k,
     subrun: query.get("subrun"),
+    clustering: query.get("clustering"),
+    merges: whole(query.get("merges")),
+    cluster: parseCluster(query.get("cluster")),
     trail: (query.get("trail") ?? "").split(",").filter(isKey).slice(-TRAIL_LIMIT),
     text: page.kind === "prompts" || page.kind === "card" ? (query.get("text") ?? "") : "",
     ids:
@@ -375,6 +406,8 @@ function printPage(page: Page): string {
       return `/runs/${encode(page.run)}`;
     case "components":
       return `/runs/${encode(page.run)}/components`;
+    case "clusters":
+      return `/runs/${encode(page.run)}/clusters`;
     case "card":
       return `/runs/${encode(page.run)}/components/${encode(page.key)}`;
     case "prompts":
@@ -408,6 +441,9 @@ export function printView(view: View): string {
   add("raw", view.raw ? "1" : "", "");
   add("k", String(view.k), String(INITIAL.k));
   add("subrun", view.subrun ?? "", "");
+  add("clustering", view.clustering ?? "", "");
+  add("merges", view.merges === null ? "" : String(view.merges), "");
+  add("cluster", view.cluster ?? "", "");
   if (view.page.kind === "card") add("trail", view.trail.join(","), "");
   if ((view.page.kind === "prompts" || view.page.kind === "card") && view.text.length <= TEXT_LIMIT) {
     add("text", view.text, "");
@@ -481,7 +517,7 @@ export function stepBack(view: View, n: number): View {
 }
 
 /** The same settings on another page of the same run. */
-export function show(view: View, kind: "overview" | "components"): View {
+export function show(view: View, kind: "overview" | "components" | "clusters"): View {
   const run = runOf(view.page);
   if (run === null) return view;
   return { ...view, page: { kind, run }, trail: [], text: "", ids: [], token: null, graph: GRAPH };
@@ -491,8 +527,8 @@ export function show(view: View, kind: "overview" | "components"): View {
 export function showPrompts(view: View, prompt: number | null = null, graph: number | null = null): View {
   const run = runOf(view.page);
   if (run === null) return view;
-  const { metric, raw, k, subrun } = view;
-  const settings = { ...INITIAL, metric, raw, k, subrun };
+  const { metric, raw, k, subrun, clustering, merges } = view;
+  const settings = { ...INITIAL, metric, raw, k, subrun, clustering, merges };
   if (prompt === null) return { ...settings, page: { kind: "prompts", run } };
   if (graph === null) return { ...settings, page: { kind: "prompt", run, prompt } };
   return { ...settings, page: { kind: "graph", run, prompt, graph } };
