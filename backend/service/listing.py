@@ -128,7 +128,7 @@ def list_components(
         if ends is not None:
             update[listing.column] = _end(run, ends.value, listing.column, position)
         if on is not None:
-            update["fires_on"] = on.found[position]
+            update["fires_on"] = on.of(position)
         shown.append(summary(run, rows, position).model_copy(update=update))
     return ComponentPage(
         run=run.name,
@@ -147,28 +147,33 @@ class _FiresOn:
     goes with most surely."""
 
     def __init__(self, run: Run, text: str) -> None:
-        pairs = run.token_firings()
-        harvest = run.harvest()
+        self._run = run
+        pairs, harvest = run.token_firings(), run.harvest()
         self.seconds, self.subrun = pairs.seconds, harvest.subrun
-        self.tokens = [Token(id=i, text=run.vocabulary.texts[i]) for i in run.vocabulary.reading(text)]
-        firing, occurrences = harvest.values("firing_count"), harvest.token_count
-        self.found: dict[int, TokenAssociation] = {}
-        for token in self.tokens:
-            flat, joint = pairs.value.of(token.id)
-            ids = np.full(len(flat), token.id)
-            totals = occurrences[ids]
-            together = associated(harvest, joint, firing[flat], totals)
-            for row, found in zip(
-                flat.tolist(), token_associations(run, together, ids, totals, firing[flat]), strict=True
-            ):
-                if row not in self.found or found.pmi_low > self.found[row].pmi_low:
-                    self.found[row] = found
+        ids = run.vocabulary.reading(text)
+        self.tokens = [Token(id=i, text=run.vocabulary.texts[i]) for i in ids]
+        found = [pairs.value.of(token) for token in ids]
+        none = [np.empty(0, np.int64)]
+        flat = np.concatenate([*none, *(flat for flat, _ in found)])
+        joint = np.concatenate([*none, *(joint for _, joint in found)])
+        self._ids = np.repeat(np.array(ids, np.int64), [len(flat) for flat, _ in found])
+        self._totals = harvest.token_count[self._ids]
+        self._fired = harvest.values("firing_count")[flat]
+        self._together = associated(harvest, joint, self._fired, self._totals)
+        n = harvest.n_components
+        #: What is sorted by, [n]; NaN where it does not fire on any.
+        self.sizes = np.full(n, np.nan)
+        self._pair = np.full(n, -1)
+        order = np.argsort(self._together.pmi_low, kind="stable")  # the surest is written last
+        self.sizes[flat[order]] = self._together.pmi_low[order]
+        self._pair[flat[order]] = order
 
-    def sizes(self, n: int) -> np.ndarray:
-        """What is sorted by, [n]."""
-        values = np.full(n, np.nan)
-        values[list(self.found)] = [found.pmi_low for found in self.found.values()]
-        return values
+    def of(self, position: int) -> TokenAssociation:
+        """How a component that fires on a token does so."""
+        pair = self._pair[position : position + 1]
+        return token_associations(
+            self._run, self._together.take(pair), self._ids[pair], self._totals[pair], self._fired[pair]
+        )[0]
 
 
 def _values(
@@ -185,7 +190,7 @@ def _values(
                 "Sorting by fires_on needs a token to fire on",
                 "Give fires_on, or sort by another column.",
             )
-        return on.sizes(len(rows.keys))
+        return on.sizes
     if ends is not None:
         by_site = _by_site(ends, listing.column)
         return np.concatenate([np.abs(by_site[address].value) for address in run.starts])
@@ -226,7 +231,7 @@ def _selected(
     site, q = listing.site, listing.q
     keep = np.ones(len(rows.keys), bool)
     if on is not None:
-        keep &= ~np.isnan(on.sizes(len(keep)))
+        keep &= ~np.isnan(on.sizes)
     if listing.cluster is not None:
         keep &= clusters.keep(run, listing.cluster, listing.clustering, listing.iteration)
     if listing.min_density is not None:
