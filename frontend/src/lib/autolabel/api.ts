@@ -1,0 +1,58 @@
+/** Requests about label sets: labels that a language model gave. They can only be looked at. */
+
+import { get } from "../api/http";
+import type { components } from "../api/schema";
+import { getLabel, type Label, saveLabel } from "../labels/api";
+
+type Schemas = components["schemas"];
+
+export type LabelSetList = Readonly<Schemas["LabelSetList"]>;
+export type LabelSet = Readonly<Schemas["LabelSetSummary"]>;
+export type LabelSetPage = Readonly<Schemas["LabelSetPage"]>;
+export type SetLabel = Readonly<Schemas["SetLabel"]>;
+export type LabelScore = Readonly<Schemas["LabelScore"]>;
+export type LabelSetScore = Readonly<Schemas["LabelSetScore"]>;
+export type ScoreDifference = Readonly<Schemas["ScoreDifference"]>;
+export type LabelComparison = Readonly<Schemas["LabelComparison"]>;
+export type LabelOrigin = Readonly<Schemas["LabelOrigin"]>;
+export type LabelAttempt = Readonly<Schemas["LabelAttempt"]>;
+
+const of = (run: string): string => `/api/runs/${encodeURIComponent(run)}/label-sets`;
+
+export function getLabelSets(run: string): Promise<LabelSetList> {
+  return get(of(run));
+}
+
+export function getSet(
+  run: string,
+  set: number,
+  q: string,
+  start: number,
+  limit: number,
+): Promise<LabelSetPage> {
+  const query = new URLSearchParams({ start: String(start), limit: String(limit) });
+  if (q.trim() !== "") query.set("q", q.trim());
+  return get(`${of(run)}/${set}?${query}`);
+}
+
+export function compareSets(
+  run: string,
+  set: number,
+  other: number,
+  start: number,
+  limit: number,
+): Promise<LabelComparison> {
+  const query = new URLSearchParams({ other: String(other), start: String(start), limit: String(limit) });
+  return get(`${of(run)}/${set}/compare?${query}`);
+}
+
+export function getOrigin(run: string, set: number, key: string): Promise<LabelOrigin> {
+  return get(`${of(run)}/${set}/components/${encodeURIComponent(key)}`);
+}
+
+/** Make a model's label one's own: it takes the place of the name, note and rating stay. */
+export async function adopt(run: string, key: string, name: string, author: string): Promise<Label | null> {
+  const { label, version } = await getLabel(run, key);
+  const change = { name, text: label?.text ?? "", rating: label?.rating ?? null };
+  return (await saveLabel(run, key, { ...change, version, author, new_step: true })).label;
+}
