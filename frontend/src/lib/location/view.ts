@@ -36,6 +36,11 @@
  * | in              | text: only this document                        | all       |
  * | page            | text: which page of the hits, from 1            | 1         |
  * | hit             | text: the hit that is open                      | none      |
+ * | …/labels        | labels that language models gave                |           |
+ * | set             | labels: the set                                 | newest    |
+ * | with            | labels: the set beside it                       | none      |
+ * | find, page      | labels: words in key or label; which page       | empty, 1  |
+ * | key             | labels: the component whose label is explained  | none      |
  *
  * On the prompts' page:
  *
@@ -157,6 +162,7 @@ export type Page =
       readonly key: string | null;
     }
   | TextPage
+  | LabelsPage
   | { readonly kind: "lost"; readonly path: string };
 
 export const MODES = ["words", "exact"] as const;
@@ -173,6 +179,18 @@ export interface TextPage {
   /** Counted from 1, as it is shown. */
   readonly page: number;
   readonly hit: number | null;
+}
+
+/** Labels that language models gave. */
+export interface LabelsPage {
+  readonly kind: "labels";
+  readonly run: string;
+  readonly set: number | null;
+  readonly other: number | null;
+  readonly find: string;
+  /** Counted from 1, as it is shown. */
+  readonly page: number;
+  readonly key: string | null;
 }
 
 export interface View {
@@ -257,6 +275,7 @@ function parsePage(path: string, query: URLSearchParams): Page {
   if (parts.length === 2) return { kind: "overview", run };
   if (parts[2] === "prompts") return parsePromptPage(run, parts.slice(3)) ?? lost;
   if (parts[2] === "text" && parts.length === 3) return parseText(run, query);
+  if (parts[2] === "labels" && parts.length === 3) return parseLabels(run, query);
   if (parts[2] === "documents") return parseDocument(run, parts.slice(3), query) ?? lost;
   if (parts[2] === "clusters") return parts.length === 3 ? { kind: "clusters", run } : lost;
   if (parts[2] !== "components") return lost;
@@ -290,6 +309,19 @@ function parseText(run: string, query: URLSearchParams): TextPage {
     document: whole(query.get("in")),
     page: Math.max(1, whole(query.get("page")) ?? 1),
     hit: whole(query.get("hit")),
+  };
+}
+
+function parseLabels(run: string, query: URLSearchParams): LabelsPage {
+  const key = query.get("key");
+  return {
+    kind: "labels",
+    run,
+    set: whole(query.get("set")),
+    other: whole(query.get("with")),
+    find: query.get("find") ?? "",
+    page: Math.max(1, whole(query.get("page")) ?? 1),
+    key: key !== null && isKey(key) ? key : null,
   };
 }
 
@@ -420,6 +452,8 @@ function printPage(page: Page): string {
       return `/runs/${encode(page.run)}/documents/${page.document}`;
     case "text":
       return `/runs/${encode(page.run)}/text`;
+    case "labels":
+      return `/runs/${encode(page.run)}/labels`;
     case "lost":
       return page.path;
   }
@@ -466,6 +500,14 @@ export function printView(view: View): string {
     add("in", document === null ? "" : String(document), "");
     add("page", String(page), "1");
     add("hit", hit === null ? "" : String(hit), "");
+  }
+  if (view.page.kind === "labels") {
+    const { set, other, find, page, key } = view.page;
+    add("set", set === null ? "" : String(set), "");
+    add("with", other === null ? "" : String(other), "");
+    add("find", find, "");
+    add("page", String(page), "1");
+    add("key", key ?? "", "");
   }
   if (view.page.kind === "graph") {
     const { graph } = view;
@@ -571,6 +613,16 @@ export function showText(view: View, change: Partial<Omit<TextPage, "kind" | "ru
     subrun,
     page: { ...before, page: 1, hit: null, ...change },
   };
+}
+
+/** Labels that language models gave; `change` says which of them. */
+export function showLabels(view: View, change: Partial<Omit<LabelsPage, "kind" | "run">> = {}): View {
+  const run = runOf(view.page);
+  if (run === null) return view;
+  const empty: LabelsPage = { kind: "labels", run, set: null, other: null, find: "", page: 1, key: null };
+  const before = view.page.kind === "labels" ? view.page : empty;
+  const { metric, raw, k, subrun } = view;
+  return { ...INITIAL, metric, raw, k, subrun, page: { ...before, ...change } };
 }
 
 /** The same graph, seen differently. */
