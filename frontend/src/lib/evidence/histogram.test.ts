@@ -1,12 +1,16 @@
 import { describe, expect, it } from "vitest";
 
-import { drawHistogram, roundTicks } from "./histogram";
+import { drawHistogram, roundTicks, tickWords } from "./histogram";
 
 describe("round numbers on an axis", () => {
   it("are 1, 2 or 5 times a power of ten", () => {
     expect(roundTicks(0, 10, 5)).toEqual([0, 2, 4, 6, 8, 10]);
     expect(roundTicks(-0.31, 0.52, 5)).toEqual([-0.2, 0, 0.2, 0.4]);
     expect(roundTicks(0.001, 0.0032, 5)).toEqual([0.001, 0.0015, 0.002, 0.0025, 0.003]);
+  });
+
+  it("are written without decimals that they do not need", () => {
+    expect([-2, 0, 0.25].map(tickWords)).toEqual(["\u22122", "0", "0.25"]);
   });
 
   it("exist for a single value and for none", () => {

@@ -37,6 +37,11 @@ export function roundTicks(low: number, high: number, wanted: number): number[] 
   return ticks;
 }
 
+/** A round number, without the decimals it does not need. */
+export function tickWords(value: number): string {
+  return String(value).replace("-", "\u2212");
+}
+
 /** A bar that straddles 0 belongs to the side on which most of it lies. */
 export function drawHistogram(edges: readonly number[], counts: readonly number[]): Drawing {
   const low = edges[0];
