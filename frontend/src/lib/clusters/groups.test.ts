@@ -2,9 +2,8 @@ import { describe, expect, it } from "vitest";
 
 import { madeGraph } from "../graph/testing";
 import { EMPTY } from "../workspace/model";
-import { pinnedSubgraph } from "../workspace/subgraph";
 import { ClusterBook } from "./book";
-import { clusterGroups, foldedContents, withGroups } from "./groups";
+import { clusterGroups, foldedGraph, withGroups } from "./groups";
 
 const data = madeGraph({ nodes: 900, edges: 3000, tokens: [" a", " b", " c"] });
 const every = [...Array(data.nodes).keys()];
@@ -89,10 +88,19 @@ describe("nodes by cluster", () => {
   });
 
   it("folds the whole graph: every node is drawn, each group as one", () => {
-    const folded = pinnedSubgraph(data, foldedContents(data, groups), true);
-    const inGroups = groups.reduce((sum, group) => sum + group.members.length, 0);
-    expect(folded.data.nodes).toBe(data.nodes - inGroups + groups.length);
+    const folded = foldedGraph(data, book, "attr");
+    const layered = clusterGroups(data, every, book, true);
+    expect(new Set(layered.map((group) => group.name)).size).toBe(layered.length);
+    for (const group of layered)
+      expect(new Set(group.members.map((key) => data.site[data.find(key) ?? 0])).size).toBe(1);
+    const inGroups = layered.reduce((sum, group) => sum + group.members.length, 0);
+    expect(folded.data.nodes).toBe(data.nodes - inGroups + layered.length);
     expect(folded.missing).toEqual([]);
+    expect(folded.groups.map((group, node) => [group === null, folded.data.name?.(node)])).toEqual(
+      folded.groups.map((group) =>
+        group === null ? [true, null] : [false, group.name.slice("Cluster ".length).split(" ")[0]],
+      ),
+    );
     expect(folded.members.flat().sort((a, b) => a - b)).toEqual(every);
   });
 });

@@ -1,34 +1,42 @@
 /**
- * Nodes of a prompt graph by cluster. A group holds the nodes of one cluster at one position: what is needed
- * together in the text is put together in the picture, and where attention moves from one position to
- * another stays in sight.
+ * Nodes of a prompt graph by cluster. A group that a person gets holds the nodes of one cluster at one
+ * position: what is needed together is put together, and where attention moves from one position to another
+ * stays in sight. Where the whole graph is folded, a node also stays in its layer: a cluster that is needed
+ * everywhere reaches through all layers, and has no place in any one of them.
  */
 
-import { DELTA, type GraphData } from "../graph/data";
+import { DELTA, type GraphData, type GraphMetric } from "../graph/data";
 import { type Contents, type Group, NAME_LIMIT } from "../workspace/model";
+import { type Subgraph, pinnedSubgraph } from "../workspace/subgraph";
 import type { ClusterBook } from "./book";
 
-/** Groups of two nodes or more among `nodes`, the largest first. */
-export function clusterGroups(data: GraphData, nodes: Iterable<number>, book: ClusterBook): readonly Group[] {
-  const members = new Map<string, { cluster: number; position: number; keys: string[] }>();
+/** Groups of two nodes or more among `nodes`, the largest first; `layers`: none reaches over two layers. */
+export function clusterGroups(
+  data: GraphData,
+  nodes: Iterable<number>,
+  book: ClusterBook,
+  layers = false,
+): readonly Group[] {
+  const members = new Map<string, { cluster: number; where: string; keys: string[] }>();
   for (const node of nodes) {
     const index = data.index[node] ?? DELTA;
     if (index < 0) continue;
-    const placement = book.of(`${data.addresses[data.site[node] ?? 0] ?? ""}:${index}`);
+    const address = data.addresses[data.site[node] ?? 0] ?? "";
+    const placement = book.of(`${address}:${index}`);
     if (placement.kind !== "cluster") continue;
-    const position = data.position[node] ?? 0;
     const { cluster } = placement.cluster;
-    const id = `cluster-${cluster}-${position}`;
-    const group = members.get(id) ?? { cluster, position, keys: [] };
+    const where = `${layers ? `${address}:` : ""}${data.position[node] ?? 0}`;
+    const id = `cluster-${cluster}-${where}`;
+    const group = members.get(id) ?? { cluster, where, keys: [] };
     group.keys.push(data.key(node));
     members.set(id, group);
   }
   return [...members]
     .filter(([, { keys }]) => keys.length > 1)
-    .sort(([, a], [, b]) => b.keys.length - a.keys.length || a.cluster - b.cluster || a.position - b.position)
-    .map(([id, { cluster, position, keys }]) => ({
+    .sort(([, a], [, b]) => b.keys.length - a.keys.length || a.cluster - b.cluster)
+    .map(([id, { cluster, where, keys }]) => ({
       id,
-      name: `Cluster ${cluster} at ${position}`.slice(0, NAME_LIMIT),
+      name: `Cluster ${cluster} at ${where}`.slice(0, NAME_LIMIT),
       members: keys,
     }));
 }
@@ -49,8 +57,18 @@ export function withGroups(contents: Contents, groups: readonly Group[], mark: s
   };
 }
 
-/** The whole graph, with the nodes of each group as one. */
-export function foldedContents(data: GraphData, groups: readonly Group[]): Contents {
-  const pins = Array.from({ length: data.nodes }, (_, node) => data.key(node));
-  return { pins, groups, notes: [] };
+/** The whole graph, the nodes of each cluster in one layer at one position as one; beside its mark stands the cluster's number. */
+export function foldedGraph(data: GraphData, book: ClusterBook, metric: GraphMetric): Subgraph {
+  const nodes = Array.from({ length: data.nodes }, (_, node) => node);
+  const contents: Contents = {
+    pins: nodes.map((node) => data.key(node)),
+    groups: clusterGroups(data, nodes, book, true),
+    notes: [],
+  };
+  const folded = pinnedSubgraph(data, contents, true, metric);
+  const number = (node: number): string | null => {
+    const group = folded.groups[node];
+    return group ? (/\d+/.exec(group.name)?.[0] ?? null) : null;
+  };
+  return { ...folded, data: { ...folded.data, name: number } };
 }

@@ -80,6 +80,7 @@ export const SORTS = [
   "-strongest_source",
   "-strongest_target",
   "-fires_on",
+  "label",
   "key",
 ] as const;
 export type Sort = (typeof SORTS)[number];
@@ -110,7 +111,7 @@ export interface Viewport {
 
 /**
  * `outputs`: what leads to the outputs; `groups`: the pinned subgraph with each group as one node;
- * `clusters`: the whole graph with the components of each cluster at one position as one node;
+ * `clusters`: the whole graph with the components of each cluster in one layer at one position as one node;
  * `difference`: against the compared graph.
  */
 export const SCOPES = [
