@@ -30,6 +30,7 @@ export const SORT_WORDS: Readonly<Record<Sort, string>> = {
   "-strongest_source": "strongest source",
   "-strongest_target": "strongest target",
   "-fires_on": "fires on it, surest",
+  label: "label, A to Z",
   key: "place in the model",
 };
 

@@ -26,6 +26,22 @@ describe("AnswerCache", () => {
     expect([cache.peek("a"), cache.peek("b"), cache.peek("c")]).toEqual(["a", undefined, "c"]);
   });
 
+  it("forgets by how names begin, also what is in flight", async () => {
+    const cache = new AnswerCache(10);
+    let finish: ((value: string) => void) | undefined;
+    await cache.get("list a", () => Promise.resolve("old"));
+    await cache.get("card a", () => Promise.resolve("kept"));
+    const old = cache.get("list b", () => new Promise<string>((done) => (finish = done)));
+    cache.forget("list ");
+    finish?.("old");
+    await old;
+    expect([cache.peek("list a"), cache.peek("list b"), cache.peek("card a")]).toEqual([
+      undefined,
+      undefined,
+      "kept",
+    ]);
+  });
+
   it("keeps no answer to a question from before it was cleared", async () => {
     const cache = new AnswerCache(10);
     let finish: ((value: string) => void) | undefined;

@@ -47,6 +47,13 @@ export class AnswerCache {
     return promise;
   }
 
+  /** Forget the answers whose names begin so; answers in flight are not kept either. */
+  forget(beginning: string): void {
+    this.#generation += 1;
+    for (const name of this.#answers.keys()) if (name.startsWith(beginning)) this.#answers.delete(name);
+    for (const name of this.#inFlight.keys()) if (name.startsWith(beginning)) this.#inFlight.delete(name);
+  }
+
   /** Forget everything; answers to requests still in flight are not kept either. */
   clear(): void {
     this.#generation += 1;

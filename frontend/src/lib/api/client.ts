@@ -57,6 +57,11 @@ export function forgetAnswers(): void {
   cache.clear();
 }
 
+/** Labels decide what a search finds among the components. */
+export function forgetComponents(run: string): void {
+  cache.forget(`components ${run} `);
+}
+
 export function getRuns(): Promise<RunList> {
   return settle(client.GET("/api/runs"));
 }

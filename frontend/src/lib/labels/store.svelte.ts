@@ -4,8 +4,10 @@
  * and when the server comes back. The answer to asking again is mostly that nothing changed.
  */
 
+import { forgetComponents } from "../api/client";
 import { connection } from "../api/connection.svelte";
 import { type Failure, RequestFailed } from "../api/failure";
+import { location } from "../location/location.svelte";
 import { type Label, getLabels } from "./api";
 import { type ByKey, byKey, replaced, textsOf, wordsOf } from "./content";
 
@@ -63,6 +65,7 @@ export class RunLabels {
           continue;
         }
         this.all = byKey(answer.labels);
+        if (this.loaded) forgetComponents(this.#run);
         this.earlier = answer.earlier;
         this.loaded = true;
         this.failure = null;
@@ -77,6 +80,7 @@ export class RunLabels {
   /** Saved from here: `null` where nothing is said any more. */
   put(key: string, label: Label | null): void {
     this.#saved += 1;
+    forgetComponents(this.#run);
     this.all = replaced(this.all, key, label);
   }
 }
@@ -136,6 +140,12 @@ class Labels {
 }
 
 export const labels = new Labels();
+
+/** What a component of the run on screen is called. */
+export function labelHere(key: string | null): Label | undefined {
+  const { page } = location.view;
+  return key !== null && "run" in page ? labels.of(page.run).all.get(key) : undefined;
+}
 
 const AUTHOR = "tributary-author";
 
