@@ -94,8 +94,9 @@ def _notes(harvest: Harvest) -> list[str]:
     notes = [_OUTPUT]
     if harvest.settings.output_floor > 0:
         notes.append(f"Next-token probabilities below {harvest.settings.output_floor:g} are left out.")
-    if harvest.settings.compact is not None:
-        notes.append(harvest.settings.compact)
+    left_out = harvest.settings.compact
+    if left_out:
+        notes.append(f"{left_out[0].upper()}{left_out[1:]}.")
     return notes
 
 
