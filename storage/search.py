@@ -7,6 +7,7 @@ complete up to that place: a count is exact, or is stated as "more than".
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from storage.search_text import BREAK, Matcher, Query, decode, fold
 #: Matches that one search finds; one that has more says so.
 MAX_HITS = 10_000
 #: Bytes that are read at a time, between two looks at the clock.
-_PIECE = 16 * BLOCK
+_PIECE = 8 * BLOCK
 
 #: Why a search stopped: it read everything, it has as many as it may, or it took as long as it may.
 Ended = Literal["complete", "many", "time"]
@@ -133,15 +134,21 @@ class Search:
     def _scan(self, low: int, high: int) -> None:
         """Add the matches that begin in bytes ``low`` to ``high``."""
         content = self.index.text(low - self._around, high + self._around)
-        before = min(low, self._around)
-        head = decode(content[:before])
-        body = decode(content[before : before + high - low])
-        text = head + body + decode(content[before + high - low :])
-        place, byte = len(head), low
+        prepared = self._matcher.prepare(content)
+        if prepared is None:
+            return
+        edges = (0, min(low, self._around), min(low, self._around) + high - low, len(content))
+        cuts = [slice(a, b) for a, b in itertools.pairwise(edges)]
+        head, body, tail = (self._matcher.read(prepared[cut]) for cut in cuts)
+        text, start = head + body + tail, edges[1] - low
+        # Characters of folded text are those of the text, their bytes may not be.
+        plain = len(text) == len(content)
+        original = content if plain else "".join(decode(content[cut]) for cut in cuts)
+        place, byte = (0, -start) if plain else (len(head), low)
         for first, end in self._matcher.find(text, len(head), len(head) + len(body)):
-            byte += len(text[place:first].encode("utf-8", "surrogateescape"))
+            byte += _length(original[place:first])
             place = first
-            stop = byte + len(text[first:end].encode("utf-8", "surrogateescape"))
+            stop = byte + _length(original[first:end])
             edge = np.searchsorted(self.index.documents, byte, side="right")
             if stop <= self.index.documents[edge]:  # not across the end of a document
                 self._found.append((byte, stop))
@@ -151,6 +158,11 @@ class Search:
     def match(self, number: int) -> tuple[int, int]:
         """The bytes of a match."""
         return self._found[number]
+
+
+def _length(text: str | bytes) -> int:
+    """How many bytes a piece of text has."""
+    return len(text) if isinstance(text, bytes) else len(text.encode("utf-8", "surrogateescape"))
 
 
 def _wanted(pieces: list[tuple[str, int]]) -> np.ndarray:

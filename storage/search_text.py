@@ -38,6 +38,8 @@ _REST = 64
 #: What special tokens are in a text: one byte that no text has, and the character it is decoded to.
 BREAK = b"\xff"
 BREAK_CHARACTER = "\udcff"
+#: The only character beyond ASCII whose lower case is not: it stays, so that ASCII is found in ASCII only.
+_KELVIN = "\u212a"
 _WORD = r"[\w\u0300-\u036f]"
 _GAP = rf"[^\w\u0300-\u036f{BREAK_CHARACTER}]{{1,{GAP}}}"
 _COMBINING = range(0x0300, 0x0370)
@@ -52,14 +54,14 @@ def decode(text: bytes) -> str:
 
 def fold(text: str) -> str:
     lowered = text.lower()
-    if len(lowered) != len(text):
+    if len(lowered) != len(text) or _KELVIN in text:
         lowered = "".join(_folded(character) for character in text)
     return lowered.replace("ς", "σ")  # lower() writes a sigma as its neighbours demand
 
 
 def _folded(character: str) -> str:
     lowered = character.lower()
-    return lowered if len(lowered) == 1 else character
+    return lowered if len(lowered) == 1 and character != _KELVIN else character
 
 
 def is_word(character: str) -> bool:
@@ -164,6 +166,11 @@ class Matcher:
         self._patterns = [term.pattern() for term in query.terms]
         self._first = query.literal if query.mode == "exact" else query.terms[0].words[0]
         self._words = [word for term in query.terms for word in term.words]
+        literals = [query.literal] if query.mode == "exact" else self._words
+        # What must be in the bytes; a letter beyond ASCII may be there as a capital, of other bytes.
+        plain = [word.encode() for word in literals if query.match_case or word.isascii()]
+        self._needed = sorted(set(plain), key=len, reverse=True)
+        self._beyond_ascii = len(plain) < len(literals)
 
     @property
     def reach(self) -> int:
@@ -173,10 +180,23 @@ class Matcher:
         spans = [sum(len(word) + GAP for word in term.words) + _REST for term in self.query.terms]
         return max(spans) + (NEAR if len(spans) > 1 else 0)
 
-    def find(self, text: str, first: int, end: int) -> Iterator[tuple[int, int]]:
-        """Matches beginning in characters ``first`` to ``end`` of a text; beyond them is what is around."""
+    def prepare(self, content: bytes) -> bytes | None:
+        """Bytes of a text with small letters where case is ignored; ``None`` where no match can be."""
         if not self.query.match_case:
-            text = fold(text)
+            content = content.lower()  # ASCII only; the others are seen to in :meth:`read`
+        if any(word not in content for word in self._needed):
+            return None
+        if self._beyond_ascii and content.replace(BREAK, b"").isascii():
+            return None
+        return content
+
+    def read(self, prepared: bytes) -> str:
+        """Characters of prepared bytes, folded where case is ignored."""
+        text = decode(prepared)
+        return text if self.query.match_case or len(text) == len(prepared) else fold(text)
+
+    def find(self, text: str, first: int, end: int) -> Iterator[tuple[int, int]]:
+        """Matches beginning in characters ``first`` to ``end`` of a text that was read; around them is more."""
         if any(word not in text for word in self._words):
             return
         place = text.find(self._first, first, end + len(self._first) - 1)
