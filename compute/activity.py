@@ -72,21 +72,26 @@ def firings(
     asked: Sequence[int] = (),
     k: int = 10,
     per_token: int = 3,
+    threshold: float = 0.0,
 ) -> TextFirings:
-    """What the components do on ``tokens`` [T]; ``asked`` are flat indices, in any order."""
+    """What the components do on ``tokens`` [T]; ``asked`` are flat indices, in any order.
+
+    A component fires where its causal importance is above ``threshold``.
+    """
     length, n_sites = len(tokens), len(model.addresses)
     wanted = np.asarray(asked, np.int64)
     empty = np.zeros((length, len(wanted)), np.float32)
     chosen = Columns(wanted, empty, empty.copy())
-    strongest, tops = _Strongest(length, k), _TopOfTokens(length, per_token)
+    strongest, tops = _Strongest(length, k), _TopOfTokens(length, per_token, threshold)
     counts, firing, start = np.zeros(length, np.int64), 0, 0
     for number, (_, importance, scaled) in enumerate(activity(model, tokens[None])):
         report("components", number, n_sites)
         ci, activation = importance[0].float().cpu().numpy(), scaled[0].float().cpu().numpy()
         flat = np.arange(start, start + ci.shape[1])
         start += ci.shape[1]
-        counts += (ci > 0).sum(1)
-        firing += int((ci > 0).any(0).sum())
+        fires = ci > threshold
+        counts += fires.sum(1)
+        firing += int(fires.any(0).sum())
         here = np.flatnonzero((wanted >= flat[0]) & (wanted <= flat[-1]))
         chosen.ci[:, here] = ci[:, wanted[here] - flat[0]]
         chosen.activation[:, here] = activation[:, wanted[here] - flat[0]]
@@ -122,7 +127,8 @@ class _Strongest:
 class _TopOfTokens:
     """At each token the m firing components of the largest CI, then the largest |activation|."""
 
-    def __init__(self, length: int, m: int) -> None:
+    def __init__(self, length: int, m: int, threshold: float) -> None:
+        self._threshold = threshold
         self.index = np.full((length, m), -1)
         self.ci = np.zeros((length, m), np.float32)
         self.activation = np.zeros((length, m), np.float32)
@@ -139,7 +145,7 @@ class _TopOfTokens:
         index = np.concatenate([self.index, index], 1)
         order = np.argsort(~_rank(ci, activation), axis=1, kind="stable")[:, :m]
         self.ci, self.activation, index = (np.take_along_axis(a, order, 1) for a in (ci, activation, index))
-        self.index = np.where(self.ci > 0, index, -1)
+        self.index = np.where(self.ci > self._threshold, index, -1)
 
 
 def _rank(ci: np.ndarray, activation: np.ndarray) -> np.ndarray:

@@ -37,33 +37,43 @@ async def fire(
     """Causal importance and activation at each token, of the keys asked for and of those that fire most."""
     watch = Stopwatch()
 
-    def prepare() -> tuple[list[int], list[int]]:
+    def prepare() -> tuple[list[int], list[int], float]:
         asked = [run.flat_index(run.component(key)) for key in dict.fromkeys(request.keys)]
-        return token_ids(run, request)[0], asked
+        # What fires means the same here as in the evidence.
+        threshold = run.harvest().settings.threshold if run.has_harvest() else 0.0
+        return token_ids(run, request)[0], asked, threshold
 
-    ids, asked = await run_in_threadpool(prepare)
+    ids, asked, threshold = await run_in_threadpool(prepare)
 
     def work(report: Report) -> TextFirings:
         from compute.activity import firings
 
         model = workshop.models.get(run)
         return firings(
-            model, token_tensor(model, ids), report, asked=asked, k=request.k, per_token=request.per_token
+            model,
+            token_tensor(model, ids),
+            report,
+            asked=asked,
+            k=request.k,
+            per_token=request.per_token,
+            threshold=threshold,
         )
 
     found, peak = await workshop.quick(work, gone)
-    return await run_in_threadpool(_wire, run, ids, found, watch, peak)
+    return await run_in_threadpool(_wire, run, ids, threshold, found, watch, peak)
 
 
-def _wire(run: Run, ids: list[int], found: TextFirings, watch: Stopwatch, peak: int) -> Firings:
+def _wire(
+    run: Run, ids: list[int], threshold: float, found: TextFirings, watch: Stopwatch, peak: int
+) -> Firings:
     keys = run.component_keys
     return Firings(
         run=run.name,
         tokens=tokens(run, ids),
         context=run.config.context,
-        threshold=0.0,
-        components=_along(keys, found.asked),
-        strongest=_along(keys, found.strongest),
+        threshold=threshold,
+        components=_along(keys, found.asked, threshold),
+        strongest=_along(keys, found.strongest, threshold),
         firing=found.firing,
         positions=[
             PositionFirings(
@@ -88,11 +98,11 @@ def _wire(run: Run, ids: list[int], found: TextFirings, watch: Stopwatch, peak: 
     )
 
 
-def _along(keys: tuple[str, ...], columns: Columns) -> list[ComponentFirings]:
+def _along(keys: tuple[str, ...], columns: Columns, threshold: float) -> list[ComponentFirings]:
     return [
         ComponentFirings(
             key=keys[flat],
-            firing_count=int((ci > 0).sum()),
+            firing_count=int((ci > threshold).sum()),
             ci_sum=float(ci.sum(dtype=np.float64)),
             ci_max=float(ci.max()),
             position=int(ci.argmax()),

@@ -457,6 +457,10 @@ def test_what_never_fires_has_empty_lists(
     assert get(client, "/components", fires_on="e")["total"] == 0
     batch = client.post("/api/runs/llama/components:batch", json={"keys": [KEY]}).json()
     assert batch["cards"][0]["evidence"]["examples"] == []
+    fired = client.post("/api/runs/llama/firings", json={"text": "the", "keys": [KEY]}).json()
+    assert (fired["threshold"], fired["firing"]) == (2.0, 0)
+    assert fired["components"][0]["firing_count"] == fired["positions"][0]["firing_count"] == 0
+    assert fired["positions"][0]["strongest"] == []
 
 
 def test_damage_is_named_and_never_answered_with_numbers(own: tuple[httpx.Client, RunDirectory]) -> None:

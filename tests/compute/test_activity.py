@@ -35,17 +35,18 @@ def whole(tokens: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     k=st.integers(0, 100),
     per_token=st.integers(0, 30),
     asked=st.lists(st.integers(0, TOTAL - 1), max_size=5, unique=True),
+    threshold=st.sampled_from([0.0, 0.3, 1.0]),
 )
 def test_reducing_site_by_site_is_reducing_all(
-    tokens: list[int], k: int, per_token: int, asked: list[int]
+    tokens: list[int], k: int, per_token: int, asked: list[int], threshold: float
 ) -> None:
     ids = torch.tensor(tokens)
     ci, activation = whole(ids)
-    found = firings(MODEL, ids, silent, asked=asked, k=k, per_token=per_token)
+    found = firings(MODEL, ids, silent, asked=asked, k=k, per_token=per_token, threshold=threshold)
     np.testing.assert_allclose(found.asked.ci, ci[:, asked], rtol=1e-6)
     np.testing.assert_allclose(found.asked.activation, activation[:, asked], rtol=1e-5, atol=1e-7)
-    np.testing.assert_array_equal(found.per_token, (ci > 0).sum(1))
-    assert found.firing == int((ci > 0).any(0).sum())
+    np.testing.assert_array_equal(found.per_token, (ci > threshold).sum(1))
+    assert found.firing == int((ci > threshold).any(0).sum())
     sums = ci.sum(0, dtype=np.float64)
     expected = np.sort(sums[sums > 0])[::-1][:k]
     np.testing.assert_allclose(found.strongest.ci.sum(0, dtype=np.float64), expected, rtol=1e-6)
@@ -55,7 +56,7 @@ def test_reducing_site_by_site_is_reducing_all(
     best = ci[rows, order]
     np.testing.assert_allclose(found.top_ci, best, rtol=1e-6)
     fires = found.top >= 0
-    np.testing.assert_array_equal(fires, best > 0)
+    np.testing.assert_array_equal(fires, best > threshold)
     np.testing.assert_allclose(
         np.abs(found.top_activation[fires]), np.abs(activation[rows, order][fires]), rtol=1e-5, atol=1e-7
     )
