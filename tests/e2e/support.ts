@@ -1,6 +1,6 @@
 /** The real server, started and stopped by the tests, and what several of them do. */
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -30,22 +30,33 @@ export class Server {
   readonly url: string;
   readonly #port: number;
   readonly #folder: string;
+  readonly #kind: string;
   #process: ChildProcess | null = null;
   #said = "";
 
-  private constructor(port: number, folder: string) {
+  private constructor(port: number, folder: string, kind: string) {
+    this.#kind = kind;
     this.#port = port;
     this.#folder = folder;
     this.url = `http://127.0.0.1:${port}`;
   }
 
-  static async create(): Promise<Server> {
-    return new Server(await freePort(), mkdtempSync(join(tmpdir(), "tributary-e2e-")));
+  /** `kind`: which run, as serve.py knows it; by default the bundled one. */
+  static async create(kind = ""): Promise<Server> {
+    return new Server(await freePort(), mkdtempSync(join(tmpdir(), "tributary-e2e-")), kind);
+  }
+
+  /** Run a script beside this file with the server's folder as its first argument. */
+  script(name: string, ...more: string[]): void {
+    execFileSync(PYTHON, [join(__dirname, name), this.#folder, ...more], { cwd: ROOT });
   }
 
   async start(): Promise<void> {
     const script = join(__dirname, "serve.py");
-    const child = spawn(PYTHON, [script, String(this.#port), this.#folder], { cwd: ROOT, stdio: "pipe" });
+    const child = spawn(PYTHON, [script, String(this.#port), this.#folder, this.#kind], {
+      cwd: ROOT,
+      stdio: "pipe",
+    });
     this.#process = child;
     child.stdout.on("data", (data: Buffer) => (this.#said += data.toString()));
     child.stderr.on("data", (data: Buffer) => (this.#said += data.toString()));
@@ -89,7 +100,7 @@ export class Server {
   }
 }
 
-interface Found {
+export interface Found {
   /** Name of the run that is served. */
   readonly run: string;
   /** A component with sources and targets. */
@@ -140,6 +151,20 @@ export const test = base.extend<{ errors: string[] }, { server: Server; found: F
       expect(errors, "errors of the page").toEqual([]);
     },
     { auto: true },
+  ],
+});
+
+/** For tests that leave something behind which others would stumble over: with a server of their own. */
+export const testAlone = test.extend<object, { server: Server }>({
+  server: [
+    // eslint-disable-next-line no-empty-pattern -- a fixture's dependencies are read from this pattern
+    async ({}, use) => {
+      const server = await Server.create();
+      await server.start();
+      await use(server);
+      await server.remove();
+    },
+    { scope: "worker", timeout: 2 * PATIENCE_MS },
   ],
 });
 
