@@ -20,10 +20,12 @@ from backend.settings import Settings
 from compute.address import Key, parse_key
 from compute.decomposition.model import Decomposition
 from storage.errors import StoreDamagedError
+from storage.files import publish
 from storage.harvest import Harvest
+from storage.harvest_writer import write_harvest
 from storage.run_directory import RunDirectory
 from tests.backend.conftest import served
-from tests.support.naive_harvest import write_naive_harvest
+from tests.support.naive_harvest import naive_harvest, write_naive_harvest
 
 KEY = "1.glu.down:2"
 
@@ -461,6 +463,36 @@ def test_what_never_fires_has_empty_lists(
     assert (fired["threshold"], fired["firing"]) == (2.0, 0)
     assert fired["components"][0]["firing_count"] == fired["positions"][0]["firing_count"] == 0
     assert fired["positions"][0]["strongest"] == []
+
+
+def test_of_a_list_that_is_not_whole_only_what_is_kept_takes_part(
+    own: tuple[httpx.Client, RunDirectory], model: Decomposition, harvest: Harvest
+) -> None:
+    client, run = own
+    key = "0.attn.q:1"  # it never fires on some frequent tokens
+    manifest, totals, blocks = naive_harvest(run, model, harvest.settings)
+    kept = np.flatnonzero(totals["token_count"])[10:]
+    for block in blocks:
+        counts = dict(zip(block["input/ids"].tolist(), block["input/values"].tolist(), strict=True))
+        block["input/offsets"] = np.array([0, len(kept)])
+        block["input/ids"] = kept
+        block["input/values"] = np.array([counts.get(token, 0) for token in kept.tolist()])
+    settings = harvest.settings.model_copy(update={"compact": "a small copy of this"})
+    complete = {"input": False, "output": True, "cofiring": True}
+    manifest = manifest.model_copy(update={"settings": settings, "complete": complete})
+    work = run.path / "harvest" / ".writing"
+    work.mkdir()
+    write_harvest(work, manifest, totals, blocks, run.corpus().tokens)
+    publish(work, run.path / "harvest")
+    whole = get(client, f"/components/{key}/evidence", k=200, subrun=harvest.subrun)
+    found = get(client, f"/components/{key}/evidence", k=200)
+    assert "A small copy of this." in found["notes"]
+    assert not found["input_tokens"]["complete"]
+    for sign in ("positive", "negative"):
+        expected = [entry for entry in whole["input_tokens"][sign] if entry["token_id"] in kept]
+        assert found["input_tokens"][sign] == expected
+    assert any(entry["count"] == 0 for entry in found["input_tokens"]["negative"])
+    assert found["cofiring"] == whole["cofiring"]
 
 
 def test_damage_is_named_and_never_answered_with_numbers(own: tuple[httpx.Client, RunDirectory]) -> None:
