@@ -19,7 +19,7 @@ test("find a component, toggle the metric, follow three links, go Back through a
   found,
 }) => {
   await page.goto(`${server.url}/runs/${found.run}`);
-  await page.getByRole("searchbox", { name: "Search by key or token" }).fill(found.key);
+  await page.getByRole("searchbox", { name: "Search by key, label or token" }).fill(found.key);
   await expect(page).toHaveURL(/[?&]q=/);
   await page.getByRole("grid").getByRole("link", { name: found.key, exact: true }).click();
   await settled(page, found.key);
