@@ -1,10 +1,11 @@
 /** The real server, started and stopped by the tests, and what several of them do. */
 
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { promisify } from "node:util";
 
 import { type Locator, type Page, test as base, expect } from "@playwright/test";
 import axe from "axe-core";
@@ -47,8 +48,8 @@ export class Server {
   }
 
   /** Run a script beside this file with the server's folder as its first argument. */
-  script(name: string, ...more: string[]): void {
-    execFileSync(PYTHON, [join(__dirname, name), this.#folder, ...more], { cwd: ROOT });
+  async script(name: string, ...more: string[]): Promise<void> {
+    await promisify(execFile)(PYTHON, [join(__dirname, name), this.#folder, ...more], { cwd: ROOT });
   }
 
   async start(): Promise<void> {
