@@ -31,7 +31,14 @@ import numpy as np
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from backend.evidence_schemas import DocumentPage, Evidence, ExampleKind, ExamplePage, Firings
+from backend.evidence_schemas import (
+    DocumentPage,
+    Evidence,
+    ExampleKind,
+    ExamplePage,
+    FiringOrder,
+    Firings,
+)
 from backend.graph_schemas import (
     Adversary,
     Circuit,
@@ -340,9 +347,17 @@ class Run:
         path = f"{self._path}/documents/{number}"
         return self._client.read(DocumentPage, path, start=start, length=length, key=key)
 
-    def fire(self, text: TextOrIds, keys: Sequence[str] = (), *, k: int = 10, per_token: int = 3) -> Firings:
+    def fire(
+        self,
+        text: TextOrIds,
+        keys: Sequence[str] = (),
+        *,
+        k: int = 10,
+        per_token: int = 3,
+        order: FiringOrder = "sum",
+    ) -> Firings:
         """What components do on any text: those asked for, and the ``k`` that fire most."""
-        body = _source(text) | {"keys": list(keys), "k": k, "per_token": per_token}
+        body = _source(text) | {"keys": list(keys), "k": k, "per_token": per_token, "order": order}
         return self._client.send(Firings, "POST", f"{self._path}/firings", body)
 
     def sources(self, key: str, **options: Any) -> EntryList:

@@ -20,6 +20,7 @@ from backend.keys import KeyText
 from backend.schemas import Example, Schema, Token, TokenAssociation
 
 ExampleKind = Literal["random", "strongest"]
+FiringOrder = Literal["sum", "excess"]
 UNIT = "activation scaled by ‖U‖"
 #: The most associations in a list, and examples or tokens on a page.
 MAX_ASSOCIATIONS = 200
@@ -153,6 +154,11 @@ class _FiringOptions(Body):
     per_token: Annotated[
         int, Field(ge=0, le=20, description="How many of the strongest components at each token")
     ] = 3
+    order: FiringOrder = Field(
+        default="sum",
+        description="What strongest means: sum, the causal importance; excess, how far it is above the component's "
+        "mean over the corpus",
+    )
 
 
 class FiringsOfText(_FiringOptions):
@@ -175,6 +181,7 @@ class ComponentFirings(Schema):
     firing_count: int = Field(description="Tokens of the text at which it fires")
     ci_sum: float
     ci_max: float
+    mean_ci: float | None = Field(description="Over the corpus; null without statistics")
     position: int = Field(description="Of the token with the largest causal importance")
     ci: list[float] = Field(description="At each token")
     activation: list[float] = Field(description="At each token, scaled by ‖U‖")
@@ -191,7 +198,7 @@ class TokenFiring(Schema):
 class PositionFirings(Schema):
     position: int
     firing_count: int = Field(description="Components that fire at this token")
-    strongest: list[TokenFiring] = Field(description="By causal importance, then by |activation|")
+    strongest: list[TokenFiring] = Field(description="In the order asked for, then by |activation|")
 
 
 class Firings(Schema):
@@ -202,7 +209,12 @@ class Firings(Schema):
     context: int = Field(description="The most tokens this model reads")
     threshold: float = Field(description="A component fires where its causal importance is above this")
     components: list[ComponentFirings] = Field(description="The keys asked for, in that order, each once")
-    strongest: list[ComponentFirings] = Field(description="Those that fire most: by summed causal importance")
+    order: FiringOrder = Field(
+        description="What strongest means here: sum also where there are no statistics"
+    )
+    strongest: list[ComponentFirings] = Field(
+        description="Those that fire most: by summed causal importance, or by its excess over the usual"
+    )
     firing: int = Field(description="Components that fire anywhere in the text")
     positions: list[PositionFirings] = Field(description="Each token with its strongest components")
     unit: str = Field(description="What activations are, in words")

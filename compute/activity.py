@@ -35,7 +35,7 @@ class TextFirings:
     """What components do on one text of T tokens.
 
     ``asked`` are the components asked for; ``strongest`` those with the largest summed causal
-    importance, largest first. ``top`` [T, m] are the flat indices of each token's strongest, −1 pads,
+    importance, or with the largest excess of it over what is usual, largest first. ``top`` [T, m] are the flat indices of each token's strongest, −1 pads,
     with ``top_ci`` and ``top_activation``. ``per_token`` [T] is how many fire at each token.
     """
 
@@ -73,10 +73,13 @@ def firings(
     k: int = 10,
     per_token: int = 3,
     threshold: float = 0.0,
+    usual: np.ndarray | None = None,
 ) -> TextFirings:
     """What the components do on ``tokens`` [T]; ``asked`` are flat indices, in any order.
 
-    A component fires where its causal importance is above ``threshold``.
+    A component fires where its causal importance is above ``threshold``. With ``usual``, the mean
+    causal importance of every component, the strongest are those furthest above it: what is nearly
+    always on would else be the strongest on any text.
     """
     length, n_sites = len(tokens), len(model.addresses)
     wanted = np.asarray(asked, np.int64)
@@ -95,13 +98,14 @@ def firings(
         here = np.flatnonzero((wanted >= flat[0]) & (wanted <= flat[-1]))
         chosen.ci[:, here] = ci[:, wanted[here] - flat[0]]
         chosen.activation[:, here] = activation[:, wanted[here] - flat[0]]
-        strongest.offer(flat, ci, activation)
-        tops.offer(flat, ci, activation)
+        base = np.zeros(len(flat), np.float32) if usual is None else usual[flat].astype(np.float32)
+        strongest.offer(flat, ci, activation, base)
+        tops.offer(flat, ci, activation, base)
     return TextFirings(chosen, strongest.columns, tops.index, tops.ci, tops.activation, counts, firing)
 
 
 class _Strongest:
-    """The k components with the largest summed causal importance, of those offered so far."""
+    """The k components with the largest summed excess of causal importance, of those offered so far."""
 
     def __init__(self, length: int, k: int) -> None:
         none = np.empty((length, 0), np.float32)
@@ -109,8 +113,8 @@ class _Strongest:
         self._sums = np.empty(0)
         self._k = k
 
-    def offer(self, flat: np.ndarray, ci: np.ndarray, activation: np.ndarray) -> None:
-        sums = ci.sum(0, dtype=np.float64)
+    def offer(self, flat: np.ndarray, ci: np.ndarray, activation: np.ndarray, usual: np.ndarray) -> None:
+        sums = ci.sum(0, dtype=np.float64) - len(ci) * usual.astype(np.float64)
         order = np.argsort(-sums, kind="stable")[: self._k]
         order = order[sums[order] > 0]
         joined = np.concatenate([self._sums, sums[order]])
@@ -125,25 +129,32 @@ class _Strongest:
 
 
 class _TopOfTokens:
-    """At each token the m firing components of the largest CI, then the largest |activation|."""
+    """At each token the m firing components of the largest excess of CI, then the largest |activation|."""
 
     def __init__(self, length: int, m: int, threshold: float) -> None:
         self._threshold = threshold
         self.index = np.full((length, m), -1)
         self.ci = np.zeros((length, m), np.float32)
         self.activation = np.zeros((length, m), np.float32)
+        self._rank = np.zeros((length, m), np.uint64)
 
-    def offer(self, flat: np.ndarray, ci: np.ndarray, activation: np.ndarray) -> None:
+    def offer(self, flat: np.ndarray, ci: np.ndarray, activation: np.ndarray, usual: np.ndarray) -> None:
         m = self.index.shape[1]
+        # What does not fire comes after all that does: a bit above those of the rank, which are 63.
+        fires = (ci > self._threshold).astype(np.uint64) << np.uint64(63)
+        rank = _rank(np.maximum(ci - usual, 0), activation) | fires
         index = np.broadcast_to(flat, ci.shape)
         if ci.shape[1] > m > 0:
-            best = np.argpartition(_rank(ci, activation), ci.shape[1] - m, axis=1)[:, -m:]
+            best = np.argpartition(rank, ci.shape[1] - m, axis=1)[:, -m:]
             best.sort(axis=1)
+            rank = np.take_along_axis(rank, best, 1)
             ci, activation, index = (np.take_along_axis(a, best, 1) for a in (ci, activation, index))
+        rank = np.concatenate([self._rank, rank], 1)
         ci = np.concatenate([self.ci, ci], 1)
         activation = np.concatenate([self.activation, activation], 1)
         index = np.concatenate([self.index, index], 1)
-        order = np.argsort(~_rank(ci, activation), axis=1, kind="stable")[:, :m]
+        order = np.argsort(~rank, axis=1, kind="stable")[:, :m]
+        self._rank = np.take_along_axis(rank, order, 1)
         self.ci, self.activation, index = (np.take_along_axis(a, order, 1) for a in (ci, activation, index))
         self.index = np.where(self.ci > self._threshold, index, -1)
 

@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from backend.evidence_schemas import (
     UNIT,
     ComponentFirings,
+    FiringOrder,
     Firings,
     FiringsOfText,
     FiringsOfTokens,
@@ -37,13 +38,15 @@ async def fire(
     """Causal importance and activation at each token, of the keys asked for and of those that fire most."""
     watch = Stopwatch()
 
-    def prepare() -> tuple[list[int], list[int], float]:
+    def prepare() -> tuple[list[int], list[int], float, np.ndarray]:
         asked = [run.flat_index(run.component(key)) for key in dict.fromkeys(request.keys)]
         # What fires means the same here as in the evidence.
         threshold = run.harvest().settings.threshold if run.has_harvest() else 0.0
-        return token_ids(run, request)[0], asked, threshold
+        return token_ids(run, request)[0], asked, threshold, run.table().columns["mean_ci"]
 
-    ids, asked, threshold = await run_in_threadpool(prepare)
+    ids, asked, threshold, usual = await run_in_threadpool(prepare)
+
+    order = request.order if not np.isnan(usual).any() else "sum"
 
     def work(report: Report) -> TextFirings:
         from compute.activity import firings
@@ -57,14 +60,22 @@ async def fire(
             k=request.k,
             per_token=request.per_token,
             threshold=threshold,
+            usual=usual if order == "excess" else None,
         )
 
     found, peak = await workshop.quick(work, gone)
-    return await run_in_threadpool(_wire, run, ids, threshold, found, watch, peak)
+    return await run_in_threadpool(_wire, run, ids, threshold, order, usual, found, watch, peak)
 
 
 def _wire(
-    run: Run, ids: list[int], threshold: float, found: TextFirings, watch: Stopwatch, peak: int
+    run: Run,
+    ids: list[int],
+    threshold: float,
+    order: FiringOrder,
+    usual: np.ndarray,
+    found: TextFirings,
+    watch: Stopwatch,
+    peak: int,
 ) -> Firings:
     keys = run.component_keys
     return Firings(
@@ -72,8 +83,9 @@ def _wire(
         tokens=tokens(run, ids),
         context=run.config.context,
         threshold=threshold,
-        components=_along(keys, found.asked, threshold),
-        strongest=_along(keys, found.strongest, threshold),
+        components=_along(keys, usual, found.asked, threshold),
+        order=order,
+        strongest=_along(keys, usual, found.strongest, threshold),
         firing=found.firing,
         positions=[
             PositionFirings(
@@ -98,13 +110,16 @@ def _wire(
     )
 
 
-def _along(keys: tuple[str, ...], columns: Columns, threshold: float) -> list[ComponentFirings]:
+def _along(
+    keys: tuple[str, ...], usual: np.ndarray, columns: Columns, threshold: float
+) -> list[ComponentFirings]:
     return [
         ComponentFirings(
             key=keys[flat],
             firing_count=int((ci > threshold).sum()),
             ci_sum=float(ci.sum(dtype=np.float64)),
             ci_max=float(ci.max()),
+            mean_ci=None if np.isnan(usual[flat]) else float(usual[flat]),
             position=int(ci.argmax()),
             ci=ci.tolist(),
             activation=activation.tolist(),

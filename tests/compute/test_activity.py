@@ -53,18 +53,38 @@ def test_reducing_site_by_site_is_reducing_all(
     np.testing.assert_allclose(found.strongest.ci, ci[:, found.strongest.flat], rtol=1e-6)
     rows = np.arange(len(tokens))[:, None]
     order = np.lexsort((-np.abs(activation), -ci))[:, :per_token]
-    best = ci[rows, order]
-    np.testing.assert_allclose(found.top_ci, best, rtol=1e-6)
-    fires = found.top >= 0
+    best, fires = ci[rows, order], found.top >= 0
     np.testing.assert_array_equal(fires, best > threshold)
+    np.testing.assert_allclose(found.top_ci[fires], best[fires], atol=1e-6)
+    # Where importance is saturated the activation alone decides.
+    full = fires & (best == 1)
     np.testing.assert_allclose(
-        np.abs(found.top_activation[fires]), np.abs(activation[rows, order][fires]), rtol=1e-5, atol=1e-7
+        np.abs(found.top_activation[full]), np.abs(activation[rows, order][full]), rtol=1e-5, atol=1e-7
     )
     columns = np.broadcast_to(rows, fires.shape)[fires]
     np.testing.assert_allclose(found.top_ci[fires], ci[columns, found.top[fires]], rtol=1e-6)
     np.testing.assert_allclose(
         found.top_activation[fires], activation[columns, found.top[fires]], rtol=1e-5, atol=1e-7
     )
+
+
+def test_what_is_usual_is_no_news() -> None:
+    """With the usual given, the strongest are those furthest above it, and the always-on are not among them."""
+    ids = torch.tensor([3, 1, 4, 1, 5, 9])
+    ci, _ = whole(ids)
+    usual = np.random.default_rng(0).random(TOTAL) * 0.5
+    usual[ci.mean(0).argmax()] = 1.0
+    found = firings(MODEL, ids, silent, k=6, per_token=3, usual=usual)
+    above = ci.sum(0, dtype=np.float64) - len(ids) * usual
+    expected = [flat for flat in np.argsort(-above)[:6] if above[flat] > 0]
+    assert found.strongest.flat.tolist() == expected
+    assert ci.mean(0).argmax() not in expected
+    for position in range(len(ids)):
+        excess = np.where(ci[position] > 0, np.maximum(ci[position] - usual, 0), -1)
+        shown = excess[found.top[position]]
+        np.testing.assert_allclose(shown, np.sort(excess)[::-1][:3], atol=1e-6)
+    # Counts are of all that fire, whatever is usual.
+    np.testing.assert_array_equal(found.per_token, (ci > 0).sum(1))
 
 
 def test_one_site_alone_is_the_same() -> None:

@@ -11,6 +11,8 @@ export interface FiringQuestion {
   readonly k: number;
   /** How many of the strongest at each token. */
   readonly per_token: number;
+  /** What "most" and "strongest" mean: the CI, or how far it is above the component's usual one. */
+  readonly order: "sum" | "excess";
 }
 
 export function fire(run: string, question: FiringQuestion, signal?: AbortSignal): Promise<Firings> {

@@ -1811,6 +1811,11 @@ export interface components {
             /** Ci Max */
             ci_max: number;
             /**
+             * Mean Ci
+             * @description Over the corpus; null without statistics
+             */
+            mean_ci: number | null;
+            /**
              * Position
              * @description Of the token with the largest causal importance
              */
@@ -2418,8 +2423,14 @@ export interface components {
              */
             components: components["schemas"]["ComponentFirings"][];
             /**
+             * Order
+             * @description What strongest means here: sum also where there are no statistics
+             * @enum {string}
+             */
+            order: "sum" | "excess";
+            /**
              * Strongest
-             * @description Those that fire most: by summed causal importance
+             * @description Those that fire most: by summed causal importance, or by its excess over the usual
              */
             strongest: components["schemas"]["ComponentFirings"][];
             /**
@@ -2465,6 +2476,13 @@ export interface components {
              */
             per_token: number;
             /**
+             * Order
+             * @description What strongest means: sum, the causal importance; excess, how far it is above the component's mean over the corpus
+             * @default sum
+             * @enum {string}
+             */
+            order: "sum" | "excess";
+            /**
              * Text
              * @description Tokenised with the run's own tokenizer
              */
@@ -2489,6 +2507,13 @@ export interface components {
              * @default 3
              */
             per_token: number;
+            /**
+             * Order
+             * @description What strongest means: sum, the causal importance; excess, how far it is above the component's mean over the corpus
+             * @default sum
+             * @enum {string}
+             */
+            order: "sum" | "excess";
             /**
              * Token Ids
              * @description Used exactly as given
@@ -3877,7 +3902,7 @@ export interface components {
             firing_count: number;
             /**
              * Strongest
-             * @description By causal importance, then by |activation|
+             * @description In the order asked for, then by |activation|
              */
             strongest: components["schemas"]["TokenFiring"][];
         };
