@@ -35,7 +35,7 @@ from storage.run_directory import RunDirectory, resolve_run
 #: Memory for tables where the user names none: this share of what is free, and no more than that.
 _SHARE, _MOST = 0.4, 8 << 30
 #: Next-token probabilities below this are left out where a table of all of them does not fit.
-_FLOOR = 1e-3
+_FLOOR = 0.01
 
 
 def command(

@@ -13,6 +13,7 @@ above a threshold; activations are scaled by ‖U‖ everywhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -58,7 +59,9 @@ class HarvestOptions:
 class HarvestPlan:
     """What is kept dense within a budget of bytes, and what the whole takes at most."""
 
-    cofiring_dense: bool
+    #: Components whose co-firing is counted densely.
+    n_hot: int
+    n_components: int
     input_dense: bool
     output_dense: bool
     #: Bytes that a sparse table may take before it has to be stored.
@@ -74,8 +77,9 @@ class HarvestPlan:
     @property
     def description(self) -> str:
         kinds = {True: "dense", False: "sparse"}
+        hot = f"dense among {self.n_hot:,} of {self.n_components:,} components"
         return (
-            f"counts of co-firing {kinds[self.cofiring_dense]}, of input tokens {kinds[self.input_dense]}, "
+            f"counts of co-firing {'dense' if self.n_hot == self.n_components else hot}, of input tokens {kinds[self.input_dense]}, "
             f"masses of output tokens {kinds[self.output_dense]}"
         )
 
@@ -87,23 +91,22 @@ def plan(
     config = decomposition.target.config
     n, vocab = decomposition.total_components, config.vocab_size
     dense = {
-        "cofiring": 4 * n * n <= budget // 2,
         "input": 4 * n * vocab <= budget // 4,
         "output": options.output_floor == 0 or 8 * n * vocab <= budget // 4,
     }
-    sizes = {"cofiring": 4 * n * n, "input": 4 * n * vocab, "output": 8 * n * vocab}
-    sparse_budget = max(budget // 4, 1 << 22)
+    n_hot = min(n, math.isqrt(budget // 8))  # 4 bytes each; half of the budget
+    sizes = {"input": 4 * n * vocab, "output": 8 * n * vocab}
+    sparse_budget = max(budget // 8, 1 << 22)
     tables = sum(sizes[name] if dense[name] else sparse_budget for name in sizes)
+    tables += 4 * n_hot**2 + (sparse_budget if n_hot < n else 0)
     # Twice: what is kept, and what waits to be sorted with it.
     examples = 2 * n * (options.n_random + options.n_strongest) * (8 * options.length + 48)
     fixed = examples + n * (options.bins * 16 + 200) + 8 * vocab
     sites = decomposition.topology.sites.values()
     per_token = 4 * (4 * n + 3 * vocab + sum(site.d_in + 2 * site.d_out for site in sites))
     per_token += 200 * n // 20  # firings, with their keys: a twentieth of the components is much
-    passing = per_token * batch_tokens + 2 * min(4 * POSITIONS * n, FIRES_BYTES) + 8 * BLOCK_BYTES
-    return HarvestPlan(
-        dense["cofiring"], dense["input"], dense["output"], sparse_budget, fixed, tables, passing
-    )
+    passing = per_token * batch_tokens + 2 * min(4 * POSITIONS * n_hot, FIRES_BYTES) + 8 * BLOCK_BYTES
+    return HarvestPlan(n_hot, n, dense["input"], dense["output"], sparse_budget, fixed, tables, passing)
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class HarvestSums:
         }
         self._input = self._table(plan.input_dense, self._vocab, np.int32)
         self._output = self._table(plan.output_dense, self._vocab, np.int64)
-        self._cofiring = Cofiring(self._table(plan.cofiring_dense, n, np.int32), n, self._device)
+        self._cofiring = Cofiring(n, plan.n_hot, plan.sparse_budget, self._device)
 
     def _table(self, dense: bool, n_ids: int, dtype: type[np.integer]) -> Table:
         if dense:
@@ -164,7 +167,7 @@ class HarvestSums:
         """Whether the sums should be stored, and new ones begun, to stay within the budget."""
         # Dense counts are 32-bit.
         return self.tokens > 2**31 - 2**24 or any(
-            table.is_full for table in (self._input, self._output, self._cofiring.table)
+            table.is_full for table in (self._input, self._output, self._cofiring)
         )
 
     @torch.no_grad()
@@ -342,7 +345,6 @@ class HarvestSums:
 
     def blocks(self) -> Iterator[dict[str, np.ndarray]]:
         """Everything by component, as storage/harvest_writer.py takes it."""
-        self._cofiring.flush()
         for first in range(0, self.n_components, BLOCK):
             last = min(first + BLOCK, self.n_components)
             here = slice(first, last)
@@ -360,7 +362,7 @@ class HarvestSums:
             lists = {
                 "input": self._input.lists(first, last),
                 "output": self._output.lists(first, last),
-                "cofiring": _without_diagonal(self._cofiring.table.lists(first, last), first),
+                "cofiring": self._cofiring.lists(first, last),
             }
             for name, (offsets, ids, values) in lists.items():
                 block |= {f"{name}/offsets": offsets, f"{name}/ids": ids, f"{name}/values": values}
@@ -381,13 +383,3 @@ def _extents(documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     run = np.searchsorted(starts, place, side="right") - 1
     ends = np.append(starts[1:], n_windows * length)
     return place - starts[run], ends[run] - 1 - place
-
-
-def _without_diagonal(
-    lists: tuple[np.ndarray, np.ndarray, np.ndarray], first: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    offsets, ids, values = lists
-    row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    kept = ids != row + first
-    counts = np.bincount(row[kept], minlength=len(offsets) - 1)
-    return np.concatenate([[0], np.cumsum(counts)]), ids[kept], values[kept]

@@ -19,10 +19,6 @@ class Table(Protocol):
         """Add ``values`` to pairs, each of which may be named once only."""
         ...
 
-    def add_block(self, rows: np.ndarray, ids: np.ndarray, values: np.ndarray) -> None:
-        """Add [rows, ids] values to the pairs of distinct rows and distinct, rising ids."""
-        ...
-
     def lists(self, first: int, last: int) -> Lists:
         """Offsets [rows + 1], and ids and values other than zero, of some rows, by id."""
         ...
@@ -43,6 +39,7 @@ class DenseTable:
         self.values[rows, ids] += values.astype(self.values.dtype)
 
     def add_block(self, rows: np.ndarray, ids: np.ndarray, values: np.ndarray) -> None:
+        """Add [rows, ids] values to the pairs of distinct rows and distinct, rising ids."""
         if values.shape[1] == self.values.shape[1]:
             whole = values.astype(self.values.dtype)
         else:
@@ -53,7 +50,7 @@ class DenseTable:
     def lists(self, first: int, last: int) -> Lists:
         part = self.values[first:last]
         row, ids = np.nonzero(part)
-        return _offsets(row, last - first), ids.astype(np.int64), part[row, ids].astype(np.int64)
+        return offsets_of_rows(row, last - first), ids.astype(np.int64), part[row, ids].astype(np.int64)
 
 
 class SparseTable:
@@ -68,13 +65,10 @@ class SparseTable:
         self.is_full = False
 
     def add(self, rows: np.ndarray, ids: np.ndarray, values: np.ndarray) -> None:
-        keys = rows.astype(np.int64) * self._n_ids + ids
+        some = values != 0
+        keys, values = rows[some].astype(np.int64) * self._n_ids + ids[some], values[some]
         order = np.argsort(keys)
         self._append(keys[order], values[order])
-
-    def add_block(self, rows: np.ndarray, ids: np.ndarray, values: np.ndarray) -> None:
-        row, column = np.nonzero(values)
-        self.add(rows[row], ids[column], values[row, column])
 
     def _append(self, keys: np.ndarray, values: np.ndarray) -> None:
         self._keys.append(keys)
@@ -102,8 +96,9 @@ class SparseTable:
         keys, values = self._keys[0], self._values[0]
         here = slice(*np.searchsorted(keys, [first * self._n_ids, last * self._n_ids]).tolist())
         rows = keys[here] // self._n_ids - first
-        return _offsets(rows, last - first), keys[here] % self._n_ids, values[here]
+        return offsets_of_rows(rows, last - first), keys[here] % self._n_ids, values[here]
 
 
-def _offsets(rows: np.ndarray, n: int) -> np.ndarray:
+def offsets_of_rows(rows: np.ndarray, n: int) -> np.ndarray:
+    """Where each of ``n`` rows begins, and the end of the last, in entries sorted by row."""
     return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])

@@ -58,7 +58,7 @@ def block(request: pytest.FixtureRequest, run: RunDirectory, decomposition) -> d
     dense = request.param == "dense"
     how = replace(
         plan(decomposition, OPTIONS, 256, 1 << 30),
-        cofiring_dense=dense,
+        n_hot=10**6 if dense else 9,
         input_dense=dense,
     )
     return one_block(harvested(run, decomposition, how, range(GROUPS)))
@@ -130,11 +130,12 @@ def test_lists(block, slow) -> None:
 
 def test_sparse_tables_hold_what_dense_ones_hold(run: RunDirectory, decomposition) -> None:
     how = plan(decomposition, OPTIONS, 256, 1 << 30)
-    assert how.cofiring_dense
-    sparse = replace(how, cofiring_dense=False, input_dense=False)
-    one, other = (one_block(harvested(run, decomposition, p, range(3))) for p in (how, sparse))
-    for name, value in one.items():
-        np.testing.assert_array_equal(other[name], value, name)
+    assert how.n_hot == decomposition.total_components
+    one = one_block(harvested(run, decomposition, how, range(3)))
+    for n_hot in (0, 1, 40):
+        sparse = replace(how, n_hot=n_hot, input_dense=False)
+        for name, value in one_block(harvested(run, decomposition, sparse, range(3))).items():
+            np.testing.assert_array_equal(one[name], value, name)
 
 
 def test_a_floor_leaves_small_probabilities_out(run: RunDirectory, decomposition) -> None:
@@ -163,7 +164,8 @@ def test_a_floor_leaves_small_probabilities_out(run: RunDirectory, decomposition
 
 def test_little_memory_makes_sparse_tables_and_asks_for_storing(run: RunDirectory, decomposition) -> None:
     how = plan(decomposition, replace(OPTIONS, output_floor=1e-3), 256, 1 << 10)
-    assert (how.cofiring_dense, how.input_dense, how.output_dense) == (False, False, False)
+    assert (how.n_hot, how.input_dense, how.output_dense) == (11, False, False)
+    assert "among 11 of 83 components" in how.description
     assert "sparse" in how.description
     sums = HarvestSums(decomposition, replace(OPTIONS, output_floor=1e-3), replace(how, sparse_budget=1))
     sums._input._limit = 50  # the smallest that a budget gives is far above what the toy holds
@@ -183,7 +185,8 @@ def test_forty_thousand_components_need_no_dense_matrix() -> None:
     )
     options = HarvestOptions(n_random=32, n_strongest=16, output_floor=1e-3)
     how = plan(cast("Decomposition", big), options, 1024, 2 << 30)
-    assert [how.cofiring_dense, how.input_dense, how.output_dense] == [False, False, False]
+    assert [how.input_dense, how.output_dense] == [False, False]
+    assert how.n_hot == 16_384
     assert how.tables <= 2 << 30
     assert how.total < 6e9
 

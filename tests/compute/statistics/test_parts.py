@@ -84,8 +84,8 @@ def test_sparse_and_dense_tables_agree(parts: list[dict[tuple[int, int], int]], 
         for table in (dense, sparse):
             table.add(rows, ids, values)
     block = np.arange(6).reshape(2, 3).astype(np.float32)
-    for table in (dense, sparse):
-        table.add_block(np.array([3, 1]), np.array([0, 2, 6]), block)
+    dense.add_block(np.array([3, 1]), np.array([0, 2, 6]), block)
+    sparse.add(np.repeat([3, 1], 3), np.tile([0, 2, 6], 2), block.reshape(-1))
     for first, last in ((0, 5), (1, 3), (4, 4)):
         for one, other in zip(dense.lists(first, last), sparse.lists(first, last), strict=True):
             np.testing.assert_array_equal(one, other)
