@@ -31,6 +31,7 @@ import numpy as np
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from backend.cluster_schemas import ClusteringDetail, ClusteringList
 from backend.evidence_schemas import (
     DocumentPage,
     Evidence,
@@ -314,6 +315,14 @@ class Run:
         """Up to 100 cards in one request."""
         body = {"keys": list(keys), "metric": metric, "k": k}
         return self._client.send(BatchResponse, "POST", f"{self._path}/components:batch", body)
+
+    def clusterings(self) -> ClusteringList:
+        """The clusterings of the run's components, newest first."""
+        return self._client.read(ClusteringList, f"{self._path}/clusters")
+
+    def clusters(self, iteration: int | None = None, *, clustering: str = "newest") -> ClusteringDetail:
+        """Clusters with their members after so many merges, by default as they are shown on the page."""
+        return self._client.read(ClusteringDetail, f"{self._path}/clusters/{clustering}", iteration=iteration)
 
     def evidence(self, key: str, *, k: int = 10, subrun: str | None = None) -> Evidence:
         """How often and how strongly it fires, on and before which tokens, and with which others."""

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
+from backend.client import Client
 from backend.service.clusters import import_document
 from backend.settings import Settings
 from storage.clusters import Manifest, write_clustering
@@ -131,6 +132,16 @@ def test_the_table_is_filtered_by_cluster(
     page = get(client, "toy/components", **parameters)
     assert [row["key"] for row in page["components"]] == [keys(sites)[i] for i in members]
     assert page["total"] == len(members)
+
+
+def test_the_python_client_reads_them(client: httpx.Client, subrun: str) -> None:
+    with Client(str(client.base_url)) as own:
+        run = own.run("toy")
+        assert subrun in [one.subrun for one in run.clusterings().clusterings]
+        found = run.clusters(3, clustering=subrun)
+        assert [(one.cluster, one.size) for one in found.clusters] == [(0, 4)]
+        page = run.components(cluster="0", clustering=subrun, iteration=3)
+        assert [row.key for row in page.components] == found.clusters[0].members
 
 
 def test_unknown_is_not_alone(client: httpx.Client, sites: tuple[tuple[str, int], ...], subrun: str) -> None:
