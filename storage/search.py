@@ -145,12 +145,15 @@ class Search:
         plain = len(text) == len(content)
         original = content if plain else "".join(decode(content[cut]) for cut in cuts)
         place, byte = (0, -start) if plain else (len(head), low)
+        edge = -1
         for first, end in self._matcher.find(text, len(head), len(head) + len(body)):
             byte += _length(original[place:first])
             place = first
             stop = byte + _length(original[first:end])
-            edge = np.searchsorted(self.index.documents, byte, side="right")
-            if stop <= self.index.documents[edge]:  # not across the end of a document
+            if byte >= edge:
+                number = np.searchsorted(self.index.documents, byte, side="right")
+                edge = int(self.index.documents[number])
+            if stop <= edge:  # not across the end of a document
                 self._found.append((byte, stop))
             if len(self._found) > MAX_HITS:
                 return

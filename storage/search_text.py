@@ -15,7 +15,7 @@ sigmas alike), so that folding never changes how many characters there are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -92,9 +92,11 @@ class Term:
     open_end: bool
 
     def pattern(self) -> re.Pattern[str]:
+        """Its words in a row up to a word's end. What stands before is not looked at: patterns that begin
+        with their letters are found many times faster."""
         row = _GAP.join(re.escape(word) for word in self.words)
         rest = f"{_WORD}{{0,{_REST}}}" if self.open_end else ""
-        return re.compile(f"(?<!{_WORD}){row}{rest}(?!{_WORD})")
+        return re.compile(f"{row}{rest}(?!{_WORD})")
 
     def pieces(self) -> Iterator[tuple[str, int]]:
         """Texts that a match holds in the form of :func:`shape`, and how far on each begins at most."""
@@ -164,7 +166,6 @@ class Matcher:
     def __init__(self, query: Query) -> None:
         self.query = query
         self._patterns = [term.pattern() for term in query.terms]
-        self._first = query.literal if query.mode == "exact" else query.terms[0].words[0]
         self._words = [word for term in query.terms for word in term.words]
         literals = [query.literal] if query.mode == "exact" else self._words
         # What must be in the bytes; a letter beyond ASCII may be there as a capital, of other bytes.
@@ -199,15 +200,16 @@ class Matcher:
         """Matches beginning in characters ``first`` to ``end`` of a text that was read; around them is more."""
         if any(word not in text for word in self._words):
             return
-        place = text.find(self._first, first, end + len(self._first) - 1)
+        if self._patterns:
+            for found in _rows(self._patterns[0], text, first, end):
+                if self._others_near(text, found.start()):
+                    yield found.span()
+            return
+        literal = self.query.literal
+        place = text.find(literal, first, end + len(literal) - 1)
         while place >= 0:
-            stop = place + len(self._first)
-            if self._patterns:
-                found = self._patterns[0].match(text, place)
-                stop = found.end() if found is not None and self._others_near(text, place) else -1
-            if stop >= 0:
-                yield place, stop
-            place = text.find(self._first, place + 1, end + len(self._first) - 1)
+            yield place, place + len(literal)
+            place = text.find(literal, place + 1, end + len(literal) - 1)
 
     def _others_near(self, text: str, place: int) -> bool:
         if len(self._patterns) == 1:
@@ -216,18 +218,14 @@ class Matcher:
         low = max(text.rfind(BREAK_CHARACTER, 0, place) + 1, place - NEAR)
         stop = text.find(BREAK_CHARACTER, place)
         high = min(len(text) if stop < 0 else stop, place + NEAR)
-        return all(
-            any(low <= found.start() <= high for found in _starts(pattern, term, text, low, high))
-            for pattern, term in zip(self._patterns[1:], self.query.terms[1:], strict=True)
-        )
+        return all(any(_rows(pattern, text, low, high + 1)) for pattern in self._patterns[1:])
 
 
-def _starts(pattern: re.Pattern[str], term: Term, text: str, low: int, high: int) -> Iterator[re.Match[str]]:
-    """Matches of a pattern that begin in a window."""
-    word: Sequence[str] = term.words
-    place = text.find(word[0], low, high + len(word[0]))
-    while place >= 0:
-        found = pattern.match(text, place)
-        if found is not None:
+def _rows(pattern: re.Pattern[str], text: str, first: int, end: int) -> Iterator[re.Match[str]]:
+    """Where a term stands as whole words, beginning in ``first`` to ``end``."""
+    found = pattern.search(text, first)
+    while found is not None and found.start() < end:
+        place = found.start()
+        if place == 0 or not is_word(text[place - 1]):
             yield found
-        place = text.find(word[0], place + 1, high + len(word[0]))
+        found = pattern.search(text, place + 1)
