@@ -99,6 +99,8 @@ test("a card says what a component responds to: examples, tokens, companions, ac
   const together = page.getByRole("region", { name: "Other components at the same position" });
   await expect(together.getByRole("rowheader").first()).toBeVisible();
   await expectAccessible(page, "a card with evidence");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await expectAccessible(page, "a card with evidence in the dark");
 });
 
 test("a token's count leads to its examples; the address holds it; Back leaves it", async ({
