@@ -120,7 +120,7 @@ def _detection(silent: list[Window], held_out: list[Window], number: int, rng: r
     each = min(len(mine), len(quiet))
     if each < FEWEST:
         few, what = (mine, "it fires") if len(mine) < len(quiet) else (quiet, "it is silent")
-        raise ImpossibleError(f"only {len(few)} more texts in which {what}; {FEWEST} are needed")
+        raise ImpossibleError(f"{_left(few)} in which {what}; {FEWEST} are needed")
     pairs = [(window, True) for window in mine[:each]] + [(window, False) for window in quiet[:each]]
     rng.shuffle(pairs)
     chosen, truth = zip(*pairs, strict=True)
@@ -134,8 +134,8 @@ def _fuzzing(held_out: list[Window], number: int, rng: random.Random, threshold:
     each = min(EACH, len(mine) // 2, len(movable))
     if each < FEWEST:
         raise ImpossibleError(
-            f"only {len(mine)} more texts in which it fires, {len(movable)} of them with enough silent "
-            f"tokens; {2 * FEWEST} and {FEWEST} are needed"
+            f"{_left(mine)} in which it fires, {len(movable)} of them with enough silent tokens; "
+            f"{2 * FEWEST} and {FEWEST} are needed"
         )
     wrong = rng.sample(movable, each)
     right = [window for window in mine if window not in wrong][:each]
@@ -144,6 +144,10 @@ def _fuzzing(held_out: list[Window], number: int, rng: random.Random, threshold:
     rng.shuffle(entries)
     chosen, marks, truth = zip(*entries, strict=True)
     return Question("fuzzing", number, tuple(chosen), tuple(marks), tuple(truth))
+
+
+def _left(texts: Sequence[Window]) -> str:
+    return f"only {len(texts)} more texts" if texts else "no more texts"
 
 
 def _moved(window: Window, rng: random.Random, threshold: float) -> tuple[bool, ...]:
