@@ -81,9 +81,9 @@ def _indexed(run: Run, searches: Searches) -> None:
             f"the text of {run.name} has {count:,} tokens and is not indexed yet",
             f"run: tributary search-index {run.name}",
         )
-    from backend.pipelines.search_index import build
+    from backend.pipelines.search_index import make_index_shown
 
-    build(run, searches.beside)
+    make_index_shown(run.directory, searches.source(run).corpus, searches.beside)
 
 
 def _print(found: SearchPage) -> None:

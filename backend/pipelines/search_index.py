@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from backend.cli.options import find_run
-from backend.pipelines.common import console, progress
-from backend.service.search import Searches
+from backend.pipelines.common import console, progress, provenance
+from storage.corpus import TokenCorpus
+from storage.errors import StorageError
+from storage.run_directory import RunDirectory, resolve_run
+from storage.search_index import (
+    Report,
+    SearchIndex,
+    build_index,
+    find_index,
+    token_bytes,
+    writable_folder,
+)
 
-if TYPE_CHECKING:
-    from backend.service.run import Run
-    from storage.search_index import Report, SearchIndex
-
+#: Bytes of an index for each token, with room to spare: the text, and half as much again.
+_BYTES_OF_TOKEN = 8
 _UNITS = {"writing text": "tokens", "indexing text": "bytes"}
 
 
+def make_index(run: RunDirectory, corpus: TokenCorpus, beside: Path, report: Report) -> SearchIndex:
+    """Index a run's text into the run, or below ``beside`` where the run cannot be written to."""
+    folder = writable_folder(run, beside)
+    needed = _BYTES_OF_TOKEN * len(corpus.tokens)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StorageError(
+            f"the index may take {needed:,} bytes; {folder} has {free:,} left", "make room on the disk"
+        )
+    table = token_bytes(run.tokenizer(), int(run.info.target["vocab_size"]))
+    made = provenance(corpus_sha256=corpus.sha256)
+    return build_index(corpus, table, run.info.files[run.info.tokenizer], folder, made, report)
+
+
+def make_index_shown(run: RunDirectory, corpus: TokenCorpus, beside: Path) -> SearchIndex:
+    """The same with progress on the terminal; says what was written."""
+    started = time.monotonic()
+    with _bars() as report:
+        index = make_index(run, corpus, beside, report)
+    console.print(
+        f"indexed {index.tokens:,} tokens, {index.n_bytes:,} bytes of text in {time.monotonic() - started:.1f} s: "
+        f"{index.path}, {index.size:,} bytes",
+        soft_wrap=True,
+    )
+    return index
+
+
 @contextmanager
-def bars() -> Generator[Report]:
+def _bars() -> Generator[Report]:
     """Shows each phase of indexing as a bar of its own."""
     with ExitStack() as stack:
         showing: list[tuple[str, Any]] = []
@@ -37,28 +72,16 @@ def bars() -> Generator[Report]:
         yield report
 
 
-def build(run: Run, beside: Path) -> SearchIndex:
-    """Index a run's text and say what was written."""
-    started = time.monotonic()
-    with bars() as report:
-        index = Searches(beside).build(run, report)
-    console.print(
-        f"indexed {index.tokens:,} tokens, {index.n_bytes:,} bytes of text in {time.monotonic() - started:.1f} s: "
-        f"{index.path}, {index.size:,} bytes",
-        soft_wrap=True,
-    )
-    return index
-
-
 def command(
     run_name: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, demo, or a path")],
     again: Annotated[bool, typer.Option("--again", help="Make a new index where there is one")] = False,
     runs: Annotated[Path, typer.Option(envvar="TRIBUTARY_RUNS", help="Folder of runs")] = Path("runs"),
 ) -> None:
     """Index a run's text for searching. What is interrupted begins again; it takes a minute a gigabyte."""
-    run = find_run(run_name, runs)
-    reader = None if again else Searches(runs).reader(run)
-    if reader is None:
-        build(run, runs)
+    run = resolve_run(run_name, runs)
+    corpus = TokenCorpus.load(run.path / "corpus", mapped=True)
+    index = None if again else find_index(run, corpus, runs)
+    if index is None:
+        make_index_shown(run, corpus, runs)
     else:
-        console.print(f"{run.name} is indexed already: {reader.index.path}", soft_wrap=True)
+        console.print(f"{run.name} is indexed already: {index.path}", soft_wrap=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,7 +18,7 @@ from backend.service.text import tokens
 from backend.service.timing import Stopwatch
 from storage.corpus import TokenCorpus
 from storage.search import Reader, Search
-from storage.search_index import SearchIndex, build_index, find_index, token_bytes, writable_folder
+from storage.search_index import Report, SearchIndex, find_index, token_bytes
 from storage.search_text import Query, parse
 
 if TYPE_CHECKING:
@@ -33,8 +32,6 @@ SERVED_TOKENS = 30_000_000
 _REMEMBERED = 24
 #: Runs whose text is open.
 _OPENED = 8
-#: Bytes of an index for each token, with room to spare: the text, and half as much again.
-_BYTES_OF_TOKEN = 8
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -97,29 +94,11 @@ class Searches:
             _keep(self._searches, key, found, _REMEMBERED)
             return found
 
-    def build(self, run: Run, report: Callable[[str, int, int], None]) -> SearchIndex:
+    def build(self, run: Run, report: Report) -> SearchIndex:
         """Index the run's text now."""
-        from backend.pipelines.common import provenance
+        from backend.pipelines.search_index import make_index
 
-        source = self.source(run)
-        folder = writable_folder(run.directory, self.beside)
-        needed = _BYTES_OF_TOKEN * len(source.corpus.tokens)
-        free = shutil.disk_usage(folder).free
-        if free < needed:
-            raise ServiceError(
-                409,
-                "no_space",
-                f"The index may take {needed:,} bytes; {folder} has {free:,} left",
-                "Make room on the disk.",
-            )
-        return build_index(
-            source.corpus,
-            source.table,
-            run.info.files[run.info.tokenizer],
-            folder,
-            provenance(corpus_sha256=source.corpus.sha256),
-            report,
-        )
+        return make_index(run.directory, self.source(run).corpus, self.beside, report)
 
 
 def _keep(kept: OrderedDict[_Key, _Value], key: _Key, value: _Value, most: int) -> None:
