@@ -98,6 +98,9 @@ def test_operations_have_short_names_and_descriptions() -> None:
         "prompts_update",
         "runs_get",
         "runs_list",
+        "search_build",
+        "search_find",
+        "search_index",
         "tokens_search",
     ]
     assert all(operation["description"] for _, _, operation in operations())
