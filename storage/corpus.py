@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -155,7 +156,8 @@ class TokenCorpus:
                 tuple(description["titles"]),
                 int(description["validation_every"]),
             )
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        # The header of tokens.npy is Python text: numpy lets through what its parsers say of a damaged one.
+        except (OSError, ValueError, KeyError, TypeError, EOFError, SyntaxError, TokenError) as error:
             raise CorpusError(f"{directory}: the tokenised text cannot be read ({error})") from error
         if corpus.sha256 != description.get("sha256"):
             raise CorpusError(

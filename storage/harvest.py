@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Final, Literal
 
 import numpy as np
@@ -420,7 +421,8 @@ def open_tokens(corpus: Path) -> np.ndarray:
     file = corpus / "tokens.npy"
     try:
         return np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    # The header is Python text: numpy lets through what its parsers say of a damaged one.
+    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:
         raise StoreDamagedError(
             file, f"cannot be read ({error})", "restore the corpus from a copy of the run"
         ) from error

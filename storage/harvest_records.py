@@ -5,8 +5,8 @@ is a byte that says how its numbers are stored, their number as four bytes, and 
 byte of all numbers first, which packs better. Whole numbers take as few bytes as the largest needs.
 
 Two encodings: ``exact`` keeps every bit and whatever merging needs; ``compact`` keeps activations as
-thousandths of the component's largest one in its record, causal importances as thousandths, and
-output masses with twelve significant bits, so that none of them is off by more than 5e-4 of that.
+thousandths of the largest one in its record, causal importances as thousandths of 1, none above 0
+becoming 0, and output masses with twelve significant bits. None is off by more than 1e-3.
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ def pack_examples(examples: Mapping[str, np.ndarray], tokens_crc: int, encoding:
         [
             *common,
             np.array([scale], "<f4"),
-            np.rint(e["ci"].T.astype(np.float64) * STEPS).astype(np.int64),
+            # What is above 0 stays above 0: there, the component fires.
+            np.maximum(np.rint(e["ci"].T.astype(np.float64) * STEPS), e["ci"].T > 0).astype(np.int64),
             np.rint(e["activation"].T.astype(np.float64) / float(scale)).astype(np.int64),
         ],
         9,

@@ -98,7 +98,10 @@ def command(
     )
     if floor > 0:
         console.print(f"next-token probabilities below {floor:g} are left out of output masses")
-    check_fits(how.total, "cpu", "lower --batch-size, --examples or --memory, or use a larger machine")
+    what_helps = "lower --batch-size, --examples or --memory, or use a larger machine"
+    check_fits(how.total, "cpu", what_helps)
+    if device != "cpu":
+        check_fits(how.passing, device, what_helps)
     settings = HarvestSettings(
         threshold=threshold,
         left=left,
@@ -145,7 +148,7 @@ def compact(keep: int, n_random: int, n_strongest: int) -> Compact:
     note = (
         f"a small copy: of each list the {keep} strongest positive and the {keep} strongest negative "
         "associations, by the end of the interval of PMI nearer to 0; causal importances of examples to "
-        "0.0005, activations to 0.0005 of the largest in a component's examples, output masses to 0.00025 "
+        "0.001, activations to 0.0005 of the largest in a component's examples, output masses to 0.00025 "
         "of their size"
     )
     return Compact(select, note, n_random, n_strongest)
