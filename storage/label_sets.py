@@ -7,8 +7,11 @@ money is forgotten. What failed keeps the reason and is tried again; it never co
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -17,7 +20,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import RowMapping
 
 from storage.database import Database
-from storage.errors import SettingsDifferError, UnknownRecordError
+from storage.errors import SettingsDifferError, StorageError, UnknownRecordError
 from storage.graph_rows import json_text, now
 from storage.graph_schema import label_attempts, label_items, label_sets, label_trials
 
@@ -199,6 +202,25 @@ class LabelSets:
         """With everything that hangs on it."""
         with self._database.write() as connection:
             connection.execute(delete(label_sets).where(label_sets.c.id == set_id))
+
+    @contextmanager
+    def working(self, set_id: int) -> Generator[None]:
+        """Keep other processes from working on the set meanwhile: none would know what the other spends."""
+        database = self._database.path
+        lock = os.open(
+            database.with_name(f"{database.name}.labelling"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
+        )
+        try:
+            try:
+                # One byte of the file for each set.
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, set_id)
+            except (BlockingIOError, PermissionError):
+                raise StorageError(
+                    f"another process is working on label set {set_id}", "wait for it, or stop it first"
+                ) from None
+            yield
+        finally:
+            os.close(lock)
 
     # ---- items ----------------------------------------------------------------------------------
 

@@ -162,8 +162,21 @@ async def work(
 ) -> str:
     """Label and score, until it is finished or stopped; why it ended. Called again, it goes on.
 
-    ``pool`` finds the silent texts for scoring; it is called if a question needs them.
+    ``pool`` finds the silent texts for scoring; it is called if a question needs them. Raises a
+    :class:`StorageError` where another process works on the set.
     """
+    with sets.working(label_set.id):
+        return await _work(plan, label_set, sets, limits, pool, report)
+
+
+async def _work(
+    plan: Plan,
+    label_set: LabelSet,
+    sets: LabelSets,
+    limits: Limits,
+    pool: Callable[[], SilentPool],
+    report: Callable[[Tally], None],
+) -> str:
     spent = sets.spending(label_set.id)
     budget = Budget(
         limits.prices,

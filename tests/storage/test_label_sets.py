@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from storage.errors import SettingsDifferError, UnknownRecordError
+from storage.errors import SettingsDifferError, StorageError, UnknownRecordError
 from storage.graphs import GraphDatabase
 from storage.label_sets import Item, LabelSets, Spending, Trial
 
@@ -109,6 +111,33 @@ def test_a_trial_is_asked_again_in_its_place(sets: LabelSets) -> None:
     sets.save_trial(ident, Trial("0.attn.q:0", "fuzzing", 0, "impossible", "commas", error="too few"))
     assert sets.trials(ident, "0.attn.q:0")[0] == right
     assert len(sets.trials(ident)) == 2
+
+
+HOLD = """
+import fcntl, os, sys
+lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+fcntl.lockf(lock, fcntl.LOCK_EX, 1, int(sys.argv[2]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_two_processes_never_work_on_one_set(sets: LabelSets, tmp_path: Path) -> None:
+    one, other = new_set(sets), new_set(sets, "b")
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "t.sqlite3.labelling"), str(one)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(StorageError, match="another process is working on label set 1"),
+            sets.working(one),
+        ):
+            raise AssertionError
+        with sets.working(other):
+            pass
+        holder.communicate()
+    with sets.working(one):
+        pass
 
 
 def test_a_set_is_deleted_with_all_that_hangs_on_it(sets: LabelSets, tmp_path: Path) -> None:
