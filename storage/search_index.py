@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -231,31 +231,36 @@ def _write_grams(work: Path, blocks: np.ndarray, report: Report) -> list[tuple[i
     """Write the table of grams; checksums of each part's text and grams."""
     count, total = len(blocks) - 1, int(blocks[-1, 1])
     crcs: list[tuple[int, int]] = []
-    text = np.memmap(work / "text.bin", np.uint8, "r") if total else np.empty(0, np.uint8)
-    with (work / "grams.bin").open("wb") as file:
+    with (work / "text.bin").open("rb") as text, (work / "grams.bin").open("wb") as file:
         for first in range(0, count, PART):
             bits = np.zeros((SLOTS, PART), bool)
+            crc = 0
             end = min(first + PART, count)
             for low in range(first, end, _SLICE):
                 report("indexing text", int(blocks[low, 1]), total)
-                _mark(bits, text, blocks, first, low, min(low + _SLICE, end))
+                high = min(low + _SLICE, end)
+                crc = zlib.crc32(_mark(bits, text, blocks, first, low, high), crc)
             packed = np.packbits(bits, axis=1).tobytes()
             file.write(packed)
-            part = text[blocks[first, 1] : blocks[end, 1]]
-            crcs.append((zlib.crc32(part.data), zlib.crc32(packed)))
+            crcs.append((crc, zlib.crc32(packed)))
             report("indexing text", int(blocks[end, 1]), total)
         file.flush()
         os.fsync(file.fileno())
     return crcs
 
 
-def _mark(bits: np.ndarray, text: np.ndarray, blocks: np.ndarray, part: int, low: int, high: int) -> None:
-    """Set the bits of blocks ``low`` to ``high``; ``part`` is the first block of ``bits``."""
+def _mark(bits: np.ndarray, file: BinaryIO, blocks: np.ndarray, part: int, low: int, high: int) -> bytes:
+    """Set the bits of blocks ``low`` to ``high``; ``part`` is the first block of ``bits``. Returns their text."""
     edges = blocks[low : high + 1, 1].tolist()
+    # Read and not mapped: pages of a large file would count as memory of ours.
+    begin = max(0, edges[0] - 4)
+    file.seek(begin)
+    content = file.read(edges[-1] - begin + 4 * (OVERLAP + 4))
+    start, stop = edges[0] - begin, edges[-1] - begin
     # The text's own ends are the ends of words.
-    before = decode(text[max(0, edges[0] - 4) : edges[0]].tobytes())[-1:] or " "
-    after = decode(text[edges[-1] : edges[-1] + 4 * (OVERLAP + 4)].tobytes())[: OVERLAP + 4] + " "
-    bodies = [decode(text[a:b].tobytes()) for a, b in itertools.pairwise(edges)]
+    before = decode(content[:start])[-1:] or " "
+    after = decode(content[stop:])[: OVERLAP + 4] + " "
+    bodies = [decode(content[a - begin : b - begin]) for a, b in itertools.pairwise(edges)]
     points = np.concatenate([shape(before), shape("".join(bodies)), shape(after)])
     ends = np.cumsum([len(body) for body in bodies]) + len(before)
     first = np.concatenate([[len(before)], ends[:-1]])
@@ -274,6 +279,7 @@ def _mark(bits: np.ndarray, text: np.ndarray, blocks: np.ndarray, part: int, low
     for values in _hashed(points):
         there = places < len(values)
         flat[values[places[there]].astype(np.int64) * PART + owners[there]] = True
+    return content[start:stop]
 
 
 def _write_array(path: Path, array: np.ndarray) -> str:
