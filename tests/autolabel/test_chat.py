@@ -27,7 +27,7 @@ MESSAGES = [Message("system", "be good"), Message("user", "what is it?")]
 SCHEMA = {"type": "object", "properties": {"label": {"type": "string"}}}
 
 
-def ask(url: str, *, key: str | None = None, timeout: float = 10.0, times: int = 1) -> list[Answer]:
+def ask(url: str, *, key: str | None = None, timeout: float = 60.0, times: int = 1) -> list[Answer]:
     async def go() -> list[Answer]:
         provider = ChatProvider(Endpoint(url, "toy", key), timeout=timeout)
         try:
@@ -102,8 +102,8 @@ FAILURES: list[tuple[str, Callable[[], Reply], type[ProviderError], str, bool]] 
     ("no choices", lambda: Reply({"choices": []}), TemporaryError, "not of the protocol", True),
     ("a list", lambda: Reply(b"[1]"), TemporaryError, "not of the protocol", True),
     ("cut", lambda: label(cut=True), TemporaryError, "broke in the middle", True),
-    ("slow", lambda: label(delay=1.5), TemporaryError, "no answer within 0.5 s", True),
-    ("dripping", lambda: label(drip=0.05), TemporaryError, "no answer within 0.5 s", True),
+    ("slow", lambda: label(delay=60), TemporaryError, "no answer within 1 s", True),
+    ("dripping", lambda: label(drip=0.4), TemporaryError, "no answer within 1 s", True),
     ("too long a prompt", lambda: complains(400, "context length exceeded"), RequestRefusedError, "context", False),
     ("refusal", lambda: says(None, refusal="I will not."), RequestRefusedError, "declined: I will not", True),
     ("filter", lambda: says("half", finish="content_filter"), RequestRefusedError, "content filter", True),
@@ -123,9 +123,9 @@ def test_failures_say_what_happened_and_whether_it_may_cost(
     server.answer = lambda _: reply()
     started = time.monotonic()
     with pytest.raises(kind, match=said.replace("(", ".")) as caught:
-        ask(server.url, timeout=0.5)
+        ask(server.url, timeout=1.0 if "within" in said else 60.0)
     assert caught.value.charged is charged
-    assert time.monotonic() - started < 1.4
+    assert time.monotonic() - started < 30
 
 
 def test_nobody_there() -> None:

@@ -161,18 +161,18 @@ def test_the_key_is_sent_and_is_nowhere_else(
 
 
 def test_ctrl_c_and_going_on(tributary: Call, server: ModelServer, tmp_path: Path) -> None:
-    server.answer = lambda r: label(delay=0.0 if r.number < 2 else 5.0)
+    server.answer = lambda r: label(delay=0.0 if r.number < 2 else 60.0)
     options = asked(server, "--trials", "0", "--concurrency", "1")
     options += ["--price-in", "1", "--price-out", "1", "--cap", "1"]
     command = [sys.executable, "-m", "backend.cli", "label", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while len(server.requests) < 3:
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on from here" in err
     database = GraphDatabase(tmp_path / "labels.sqlite3")

@@ -28,7 +28,7 @@ from storage.label_sets import LabelSet, LabelSets
 from tests.autolabel.conftest import RARE
 from tests.support.model_server import ModelServer, Reply, Request, complains, label, says, willing
 
-LIMITS = Limits(concurrency=4, timeout=2.0, patience=Patience(retries=1, first=0.01), give_up=5)
+LIMITS = Limits(concurrency=4, timeout=60.0, patience=Patience(retries=1, first=0.01), give_up=5)
 KEYS = [*RARE, "0.attn.q:0", "1.glu.down:1", "1.attn.o:3"]
 
 
