@@ -605,13 +605,15 @@ export function showText(view: View, change: Partial<Omit<TextPage, "kind" | "ru
     hit: null,
   };
   const before = view.page.kind === "text" ? view.page : empty;
-  const { metric, raw, k, subrun } = view;
+  const { metric, raw, k, subrun, clustering, merges } = view;
   return {
     ...INITIAL,
     metric,
     raw,
     k,
     subrun,
+    clustering,
+    merges,
     page: { ...before, page: 1, hit: null, ...change },
   };
 }
