@@ -23,7 +23,7 @@ FIRES_BYTES: Final = 1 << 28
 #: Bytes of one block of counts; that of the components that fire most takes four times as many.
 BLOCK_BYTES: Final = 1 << 26
 #: Share of positions above which a dense product is quicker than adding rows (measured on CPU).
-DENSE_ABOVE: Final = 0.04
+DENSE_ABOVE: Final = 0.02
 #: Pairs with a component that is not hot that are looked at together.
 _PAIRS: Final = 1 << 22
 
