@@ -71,11 +71,13 @@ def associations(
     n_ab = np.asarray(joint, np.float64)
     n_a = np.broadcast_to(np.asarray(count_a, np.float64), n_ab.shape)
     n_b = np.asarray(count_b, np.float64)
-    slack = 1e-6 * (1 + float(total))  # masses are rounded
-    if (n_ab < 0).any() or (n_ab > np.minimum(n_a, n_b) + slack).any():
+    most = np.minimum(n_a, n_b)
+    slack = 1e-6 * (1 + float(total)) + 5e-4 * most  # masses are rounded, those of small harvests more
+    if (n_ab < 0).any() or (n_ab > most + slack).any():
         raise ValueError("something happens together more often than alone")
     if (np.maximum(n_a, n_b) > total + slack).any() or (n_a + n_b - n_ab > total + slack).any():
         raise ValueError("counts exceed the number of positions")
+    n_ab = np.minimum(n_ab, most)
     precision, precision_low, precision_high = wilson(n_ab, n_b)
     recall, recall_low, recall_high = wilson(n_ab, n_a)
     union = n_a + n_b - n_ab

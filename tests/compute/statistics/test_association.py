@@ -73,6 +73,16 @@ def test_impossible_counts_are_refused() -> None:
             associations(np.array([joint]), a, np.array([b]), total)
 
 
+def test_rounded_masses_are_accepted() -> None:
+    # A small harvest rounds masses: of a component that always fires they may come out above the total.
+    exact = associations(np.array([50_000.0]), 2_000_000, np.array([50_000.0]), 2_000_000)
+    for mass in (50_012.0, 49_988.0):
+        rounded = associations(np.array([mass]), 2_000_000, np.array([50_000.0]), 2_000_000)
+        assert rounded.precision[0] == pytest.approx(1, abs=3e-4)
+        assert rounded.precision[0] <= 1
+        assert rounded.pmi[0] == pytest.approx(exact.pmi[0], abs=3e-4)
+
+
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[int, int, int, int]:
     both, only_a, only_b, neither = (draw(st.integers(0, 10**9)) for _ in range(4))
