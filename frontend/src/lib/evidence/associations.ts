@@ -2,6 +2,9 @@
 
 import { count, inScale, percent, scaleOf } from "../format/numbers";
 
+/** Associations a list that a card asks for; the first of them are shown at once. */
+export const ASSOCIATIONS = 40;
+
 /** What the API says of a token or a component that goes together with this one. */
 export interface Association {
   readonly count: number;
