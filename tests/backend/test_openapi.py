@@ -43,6 +43,10 @@ def test_operations_have_short_names_and_descriptions() -> None:
         "circuits_delete",
         "circuits_get",
         "circuits_list",
+        "clusters_export",
+        "clusters_get",
+        "clusters_history",
+        "clusters_list",
         "components_batch",
         "components_get",
         "components_list",
@@ -118,6 +122,7 @@ def test_every_error_is_an_error_body(path: str, method: str, operation: dict[st
 
 #: What is a file, a stream, or what its reader sends back.
 _WITHOUT_TIME = {
+    "clusters_export",
     "graphs_edges",
     "graphs_export",
     "jobs_events",
