@@ -90,6 +90,22 @@ describe("the picture as SVG", () => {
     expect(dashed.every((path) => path.includes(LIGHT.negative))).toBe(true);
   });
 
+  it("writes what people call a component beside its index, where there is room", () => {
+    const node = data.index.findIndex((index, n) => index >= 0 && data.label(n) === null);
+    const index = data.index[node] ?? 0;
+    const key = `${data.addresses[data.site[node] ?? 0]}:${index}`;
+    const called = new Map([[key, "a <b> & more words than any cell has room for"]]);
+    const svg = (scale: number): string => {
+      const view = { ...look.view, scale };
+      const x = (layout.x[node] ?? 0) - window.width / 2 / scale;
+      const y = (layout.y[node] ?? 0) - window.height / 2 / scale;
+      return pictureSvg(sceneWith({ called }), { ...look, view: { ...view, x, y } }, "t", "c");
+    };
+    expect(svg(12)).toContain(`>${index} a &lt;b`);
+    expect(svg(12)).not.toContain("any cell has room");
+    expect(svg(1)).not.toContain("a &lt;b");
+  });
+
   it("only what is in sight, in the colours of the night", () => {
     const close = { ...look, view: { x: 40, y: 40, scale: 8 } };
     const scene = sceneWith({ palette: DARK });
