@@ -80,6 +80,28 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class TrialCounts:
+    """Trials of one component and kind, added up."""
+
+    hits: int
+    positives: int
+    rejections: int
+    negatives: int
+    failed: int
+    impossible: int
+
+
+@dataclass(frozen=True)
+class SetAccuracy:
+    """``mean`` over the ``components`` of which a question was answered; None of none."""
+
+    components: int
+    mean: float | None
+    failed: int
+    impossible: int
+
+
+@dataclass(frozen=True)
 class GivenLabel:
     """What a set calls a component; ``created`` is the set's."""
 
@@ -248,6 +270,23 @@ class LabelSets:
                 .on_conflict_do_update(["set_id", "stage", "key"], set_=values)
             )
 
+    def outline(self, set_id: int) -> list[tuple[str, ItemStatus, str]]:
+        """Key, status and label of every component, and nothing of what lies behind them."""
+        columns = (label_items.c.key, label_items.c.status, label_items.c.label)
+        query = select(*columns).where(label_items.c.set_id == set_id, label_items.c.stage.in_(FINAL_STAGES))
+        with self._database.read() as connection:
+            return [(key, status, label) for key, status, label in connection.execute(query)]
+
+    def final_items(self, set_id: int, keys: Sequence[str]) -> dict[str, Item]:
+        """What a set says of some components, by key."""
+        query = select(label_items).where(
+            label_items.c.set_id == set_id,
+            label_items.c.stage.in_(FINAL_STAGES),
+            label_items.c.key.in_(keys),
+        )
+        with self._database.read() as connection:
+            return {row["key"]: _item(row) for row in connection.execute(query).mappings()}
+
     def items(self, set_id: int, stage: str | None = None, key: str | None = None) -> list[Item]:
         """In the order in which they were added."""
         query = select(label_items).where(label_items.c.set_id == set_id).order_by(label_items.c.id)
@@ -323,11 +362,10 @@ class LabelSets:
                 .on_conflict_do_update(["set_id", "key", "kind", "number"], set_=values)
             )
 
-    def trials(self, set_id: int, key: str | None = None, *, details: bool = True) -> list[Trial]:
-        """By key, kind and number. Without ``details`` a large set is read much sooner."""
-        columns = [c for c in label_trials.c if details or c.name != "details"]
+    def trials(self, set_id: int, key: str | None = None) -> list[Trial]:
+        """By key, kind and number."""
         query = (
-            select(*columns)
+            select(label_trials)
             .where(label_trials.c.set_id == set_id)
             .order_by(label_trials.c.key, label_trials.c.kind, label_trials.c.number)
         )
@@ -335,6 +373,32 @@ class LabelSets:
             query = query.where(label_trials.c.key == key)
         with self._database.read() as connection:
             return [_trial(row) for row in connection.execute(query).mappings()]
+
+    def trial_counts(
+        self, set_id: int, keys: Sequence[str] | None = None
+    ) -> dict[tuple[str, TrialKind], TrialCounts]:
+        """The trials of each component and kind, added up; of some components or all."""
+        query = _counted(set_id)
+        if keys is not None:
+            query = query.where(label_trials.c.key.in_(keys))
+        with self._database.read() as connection:
+            rows = cast("list[tuple[Any, ...]]", connection.execute(query).all())
+        return {(row[0], row[1]): TrialCounts(*row[2:]) for row in rows}
+
+    def accuracies(self, set_id: int) -> dict[TrialKind, SetAccuracy]:
+        """The mean accuracy of the components of a set, without reading them one by one."""
+        each = _counted(set_id).subquery()
+        judged = each.c.positives + each.c.negatives
+        accuracy = (each.c.hits + each.c.rejections) * 1.0 / func.nullif(judged, 0)
+        query = select(
+            each.c.kind,
+            func.count(accuracy),
+            func.avg(accuracy),
+            func.sum(each.c.failed),
+            func.sum(each.c.impossible),
+        ).group_by(each.c.kind)
+        with self._database.read() as connection:
+            return {kind: SetAccuracy(*values) for kind, *values in connection.execute(query)}
 
     # ---- attempts -------------------------------------------------------------------------------
 
@@ -419,6 +483,30 @@ class LabelSets:
             return Spending(*connection.execute(query).one())
 
 
+def _counted(set_id: int) -> Any:
+    """Of every component and kind the columns of :class:`TrialCounts`."""
+    of = label_trials.c
+
+    def total(column: Any, label: str) -> Any:
+        return func.sum(column).label(label)
+
+    # Counts of trials that are not done are 0.
+    return (
+        select(
+            of.key,
+            of.kind,
+            total(of.hits, "hits"),
+            total(of.positives, "positives"),
+            total(of.rejections, "rejections"),
+            total(of.negatives, "negatives"),
+            total(case((of.status == "failed", 1), else_=0), "failed"),
+            total(case((of.status == "impossible", 1), else_=0), "impossible"),
+        )
+        .where(of.set_id == set_id)
+        .group_by(of.key, of.kind)
+    )
+
+
 def _find(connection: Connection, run: str, run_digest: str, name: str) -> LabelSet | None:
     query = select(label_sets).filter_by(run=run, run_digest=run_digest, name=name)
     row = connection.execute(query).mappings().one_or_none()
@@ -465,7 +553,7 @@ def _trial(row: RowMapping) -> Trial:
         negatives=row["negatives"],
         hits=row["hits"],
         rejections=row["rejections"],
-        details=_object(row["details"]) if "details" in row else {},
+        details=_object(row["details"]),
         error=row["error"],
     )
 

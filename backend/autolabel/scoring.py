@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from backend.autolabel import prompts
 from backend.autolabel.facts import Window
 from backend.autolabel.provider import Message
-from storage.label_sets import Trial, TrialKind
+from storage.label_sets import SetAccuracy, Trial, TrialCounts, TrialKind
 
 #: Texts of either kind in one question, and the fewest with which a question is worth asking.
 EACH = 5
@@ -193,6 +193,19 @@ class Score:
     failed: int
     impossible: int
 
+    @classmethod
+    def of(cls, counts: TrialCounts) -> Score:
+        return cls(
+            right=counts.hits + counts.rejections,
+            judged=counts.positives + counts.negatives,
+            hits=counts.hits,
+            positives=counts.positives,
+            rejections=counts.rejections,
+            negatives=counts.negatives,
+            failed=counts.failed,
+            impossible=counts.impossible,
+        )
+
     @property
     def accuracy(self) -> float | None:
         return self.right / self.judged if self.judged else None
@@ -205,17 +218,15 @@ class Score:
 def score(trials: Iterable[Trial], kind: TrialKind) -> Score:
     mine = [trial for trial in trials if trial.kind == kind]
     done = [trial for trial in mine if trial.status == "done"]
-    hits, rejections = sum(t.hits for t in done), sum(t.rejections for t in done)
-    positives, negatives = sum(t.positives for t in done), sum(t.negatives for t in done)
-    return Score(
-        right=hits + rejections,
-        judged=positives + negatives,
-        hits=hits,
-        positives=positives,
-        rejections=rejections,
-        negatives=negatives,
-        failed=sum(trial.status == "failed" for trial in mine),
-        impossible=sum(trial.status == "impossible" for trial in mine),
+    return Score.of(
+        TrialCounts(
+            hits=sum(t.hits for t in done),
+            positives=sum(t.positives for t in done),
+            rejections=sum(t.rejections for t in done),
+            negatives=sum(t.negatives for t in done),
+            failed=sum(trial.status == "failed" for trial in mine),
+            impossible=sum(trial.status == "impossible" for trial in mine),
+        )
     )
 
 
@@ -234,6 +245,11 @@ class SetScore:
     failed: int
     impossible: int
 
+    @classmethod
+    def of(cls, found: SetAccuracy) -> SetScore:
+        interval = None if found.mean is None else wilson(found.mean * found.components, found.components)
+        return cls(found.components, found.mean, interval, found.failed, found.impossible)
+
 
 def set_score(trials: Sequence[Trial], kind: TrialKind) -> SetScore:
     by_key: dict[str, list[Trial]] = {}
@@ -242,10 +258,14 @@ def set_score(trials: Sequence[Trial], kind: TrialKind) -> SetScore:
             by_key.setdefault(trial.key, []).append(trial)
     scores = [score(mine, kind) for mine in by_key.values()]
     values = [s.accuracy for s in scores if s.accuracy is not None]
-    n = len(values)
-    mean = sum(values) / n if n else None
-    interval = None if mean is None else wilson(mean * n, n)
-    return SetScore(n, mean, interval, sum(s.failed for s in scores), sum(s.impossible for s in scores))
+    return SetScore.of(
+        SetAccuracy(
+            components=len(values),
+            mean=sum(values) / len(values) if values else None,
+            failed=sum(s.failed for s in scores),
+            impossible=sum(s.impossible for s in scores),
+        )
+    )
 
 
 @dataclass(frozen=True)

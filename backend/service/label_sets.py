@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-from backend.autolabel.scoring import Interval, Score, score, score_difference, set_score
+from backend.autolabel.scoring import Interval, Score, SetScore, score_difference
 from backend.label_set_schemas import (
     LabelAttempt,
     LabelComparison,
@@ -28,7 +28,9 @@ from backend.service.timing import Stopwatch
 from backend.service.workshop import Workshop
 from compute.address import parse_key
 from storage.errors import UnknownRecordError
-from storage.label_sets import FINAL_STAGES, Item, LabelSet, LabelSets, Trial, TrialKind
+from storage.label_sets import Item, LabelSet, LabelSets, SetAccuracy, TrialCounts, TrialKind
+
+_Counts = Mapping[tuple[str, TrialKind], TrialCounts]
 
 
 def list_sets(workshop: Workshop, run: Run) -> LabelSetList:
@@ -44,18 +46,19 @@ def page(workshop: Workshop, run: Run, set_id: int, *, q: str | None, start: int
     store = workshop.database.label_sets
     found = _of_run(store, run, set_id)
     words = [] if q is None else q.casefold().split()
-    items = [
-        item
-        for item in _final(store, found)
-        if all(word in f"{item.key}\n{item.label}".casefold() for word in words)
-    ]
-    trials = _by_key(store.trials(set_id, details=False))
+    keys = _sorted(
+        key
+        for key, _, label in store.outline(set_id)
+        if all(word in f"{key}\n{label}".casefold() for word in words)
+    )
+    shown = keys[start : start + limit]
+    items, counts = store.final_items(set_id, shown), store.trial_counts(set_id, shown)
     return LabelSetPage(
         run=run.name,
         set=_summary(store, found),
-        labels=[_label(item, trials) for item in items[start : start + limit]],
+        labels=[_label(items[key], counts) for key in shown if key in items],
         start=start,
-        total=len(items),
+        total=len(keys),
         seconds=watch.seconds,
     )
 
@@ -128,21 +131,33 @@ def compare(
     watch = Stopwatch()
     store = workshop.database.label_sets
     one, other = _of_run(store, run, set_id), _of_run(store, run, other_id)
-    ones, others = ({item.key: item for item in _final(store, found)} for found in (one, other))
-    of_one, of_other = (_by_key(store.trials(found.id, details=False)) for found in (one, other))
-    keys = sorted(ones.keys() | others.keys(), key=parse_key)
-    both = [key for key in keys if _labelled(ones.get(key)) and _labelled(others.get(key))]
+    ones, others = (
+        {key: label if status == "done" else None for key, status, label in store.outline(found.id)}
+        for found in (one, other)
+    )
+    of_one, of_other = store.trial_counts(one.id), store.trial_counts(other.id)
+    keys = _sorted(ones.keys() | others.keys())
+    shown = keys[start : start + limit]
+    shown_one, shown_other = store.final_items(one.id, shown), store.final_items(other.id, shown)
 
     def difference(kind: TrialKind) -> ScoreDifference:
         found = score_difference(
-            [(score(of_one.get(key, []), kind), score(of_other.get(key, []), kind)) for key in keys]
+            [
+                (Score.of(of_one[key, kind]), Score.of(of_other[key, kind]))
+                for key in keys
+                if (key, kind) in of_one and (key, kind) in of_other
+            ]
         )
         return ScoreDifference(
             components=found.components, mean=found.mean, interval=_interval(found.interval)
         )
 
-    def side(items: Mapping[str, Item], trials: Mapping[str, list[Trial]], key: str) -> SetLabel | None:
-        return _label(items[key], trials) if key in items else None
+    def side(items: Mapping[str, Item], counts: _Counts, key: str) -> SetLabel | None:
+        return _label(items[key], counts) if key in items else None
+
+    def alike(key: str) -> bool:
+        mine, theirs = ones.get(key), others.get(key)
+        return mine is not None and theirs is not None and mine.casefold() == theirs.casefold()
 
     return LabelComparison(
         run=run.name,
@@ -150,10 +165,10 @@ def compare(
         other=_summary(store, other),
         detection=difference("detection"),
         fuzzing=difference("fuzzing"),
-        same=sum(ones[key].label.casefold() == others[key].label.casefold() for key in both),
+        same=sum(map(alike, keys)),
         pairs=[
-            LabelPair(key=key, one=side(ones, of_one, key), other=side(others, of_other, key))
-            for key in keys[start : start + limit]
+            LabelPair(key=key, one=side(shown_one, of_one, key), other=side(shown_other, of_other, key))
+            for key in shown
         ],
         start=start,
         total=len(keys),
@@ -171,30 +186,19 @@ def _of_run(store: LabelSets, run: Run, set_id: int) -> LabelSet:
     return found
 
 
-def _final(store: LabelSets, found: LabelSet) -> list[Item]:
-    items = [item for item in store.items(found.id) if item.stage in FINAL_STAGES]
-    return sorted(items, key=lambda item: parse_key(item.key))
-
-
-def _labelled(item: Item | None) -> bool:
-    return item is not None and item.status == "done"
-
-
-def _by_key(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
-    found: dict[str, list[Trial]] = {}
-    for trial in trials:
-        found.setdefault(trial.key, []).append(trial)
-    return found
+def _sorted(keys: Iterable[str]) -> list[str]:
+    """As components are ordered."""
+    return sorted(keys, key=parse_key)
 
 
 # ---- wire models --------------------------------------------------------------------------------
 
 
 def _summary(store: LabelSets, found: LabelSet) -> LabelSetSummary:
-    progress, spent, trials = (
+    progress, spent, scores = (
         store.progress(found.id),
         store.spending(found.id),
-        store.trials(found.id, details=False),
+        store.accuracies(found.id),
     )
     return LabelSetSummary(
         id=found.id,
@@ -208,8 +212,8 @@ def _summary(store: LabelSets, found: LabelSet) -> LabelSetSummary:
         components=progress.components,
         labelled=progress.done,
         failed=progress.failed,
-        detection=_set_score(trials, "detection"),
-        fuzzing=_set_score(trials, "fuzzing"),
+        detection=_set_score(scores.get("detection")),
+        fuzzing=_set_score(scores.get("fuzzing")),
         spending=LabelSpending(
             requests=spent.requests,
             failed=spent.failed,
@@ -221,8 +225,8 @@ def _summary(store: LabelSets, found: LabelSet) -> LabelSetSummary:
     )
 
 
-def _set_score(trials: Sequence[Trial], kind: TrialKind) -> LabelSetScore:
-    found = set_score(trials, kind)
+def _set_score(accuracy: SetAccuracy | None) -> LabelSetScore:
+    found = SetScore.of(accuracy or SetAccuracy(0, None, 0, 0))
     return LabelSetScore(
         components=found.components,
         mean=found.mean,
@@ -232,8 +236,7 @@ def _set_score(trials: Sequence[Trial], kind: TrialKind) -> LabelSetScore:
     )
 
 
-def _label(item: Item, trials: Mapping[str, list[Trial]]) -> SetLabel:
-    mine = trials.get(item.key, [])
+def _label(item: Item, counts: _Counts) -> SetLabel:
     return SetLabel(
         key=item.key,
         status=item.status,
@@ -241,12 +244,13 @@ def _label(item: Item, trials: Mapping[str, list[Trial]]) -> SetLabel:
         confidence=str(item.answer.get("confidence", "")),
         reasoning=str(item.answer.get("reasoning", "")),
         error=item.error,
-        detection=_score(score(mine, "detection")),
-        fuzzing=_score(score(mine, "fuzzing")),
+        detection=_score(counts.get((item.key, "detection"))),
+        fuzzing=_score(counts.get((item.key, "fuzzing"))),
     )
 
 
-def _score(found: Score) -> LabelScore:
+def _score(counts: TrialCounts | None) -> LabelScore:
+    found = Score.of(counts or TrialCounts(0, 0, 0, 0, 0, 0))
     return LabelScore(
         right=found.right,
         judged=found.judged,

@@ -11,7 +11,7 @@ import pytest
 
 from storage.errors import SettingsDifferError, StorageError, UnknownRecordError
 from storage.graphs import GraphDatabase
-from storage.label_sets import Item, LabelSets, Spending, Trial
+from storage.label_sets import Item, LabelSets, SetAccuracy, Spending, Trial, TrialCounts
 
 RUN, DIGEST = "demo", "d" * 64
 MESSAGES = [{"role": "user", "content": "what is it? «ä»"}]
@@ -111,6 +111,18 @@ def test_a_trial_is_asked_again_in_its_place(sets: LabelSets) -> None:
     sets.save_trial(ident, Trial("0.attn.q:0", "fuzzing", 0, "impossible", "commas", error="too few"))
     assert sets.trials(ident, "0.attn.q:0")[0] == right
     assert len(sets.trials(ident)) == 2
+    sets.save_trial(ident, Trial("0.attn.q:0", "detection", 1, "done", "commas", 3, 3, 1, 1))
+    sets.save_trial(ident, Trial("0.attn.q:1", "detection", 0, "done", "x", 5, 5, 5, 5))
+    sets.save_trial(ident, Trial("0.attn.q:2", "detection", 0, "failed", "x"))
+    assert sets.trial_counts(ident, ["0.attn.q:0"]) == {
+        ("0.attn.q:0", "detection"): TrialCounts(5, 8, 6, 8, 0, 0),
+        ("0.attn.q:0", "fuzzing"): TrialCounts(0, 0, 0, 0, 0, 1),
+    }
+    assert len(sets.trial_counts(ident)) == 4
+    assert sets.accuracies(ident) == {
+        "detection": SetAccuracy(2, (11 / 16 + 1) / 2, 1, 0),
+        "fuzzing": SetAccuracy(0, None, 0, 1),
+    }
 
 
 HOLD = """
