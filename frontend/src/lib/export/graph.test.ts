@@ -31,6 +31,7 @@ function screen(change: Partial<OnScreen> = {}): OnScreen {
 interface Payload {
   readonly nodes: {
     readonly k: readonly string[];
+    readonly l: readonly (string | null)[];
     readonly n: readonly string[];
     readonly f: readonly number[];
   };
@@ -47,6 +48,16 @@ function payload(html: string): Payload {
 }
 
 describe("the page that opens offline", () => {
+  it("says what people call the components in it, harmlessly", () => {
+    const edge = showAll(data, "attr").order.find((one) => data.label(data.source[one] ?? 0) === null) ?? 0;
+    const key = data.key(data.source[edge] ?? 0);
+    const called = new Map([[key.replace(/:\d+:/, ":"), "nouns <script>alert(1)</script>"]]);
+    const html = graphHtml(screen({ called }));
+    expect(html).toContain(`${key} nouns &lt;script&gt;`);
+    expect(html).not.toContain("<script>alert(1)");
+    expect(payload(html).nodes.l[payload(html).nodes.k.indexOf(key)]).toBe("nouns <script>alert(1)</script>");
+  });
+
   it("holds the edges that are shown, strongest first, between the right nodes", () => {
     const shown = applyFilter(data, "attr", { ...NO_FILTER, strongest: 200 });
     const { nodes, edges } = payload(graphHtml(screen({ shown })));

@@ -13,6 +13,7 @@ import { DARK, LIGHT } from "../graph/palette";
 import { strengths } from "../graph/strength";
 import { CLASSES, alphaOf } from "../graph/style";
 import type { Viewport } from "../graph/types";
+import { datasetKey } from "../workspace/nodes";
 import viewer from "./viewer.js?raw";
 
 export interface OnScreen {
@@ -23,6 +24,8 @@ export interface OnScreen {
   readonly selection: ReadonlySet<number>;
   readonly pinned: ReadonlySet<number>;
   readonly matches: ReadonlySet<number> | null;
+  /** What people call components, by their keys over the whole run. */
+  readonly called?: ReadonlyMap<string, string>;
   /** Texts by node key. */
   readonly notes: ReadonlyMap<string, string>;
   readonly viewport: Viewport | null;
@@ -56,10 +59,11 @@ function short(value: number | undefined): number | null {
 
 const tenth = (value: number | undefined): number => Math.round(10 * (value ?? 0)) / 10;
 
-/** A group has its name alone. */
-function shownLabel(data: GraphData, node: number): string | null {
-  const label = typeof data.name?.(node) === "string" ? null : data.label(node);
-  return label === null ? null : visible(label);
+/** A group has its name alone; what people call a component is written as they wrote it. */
+function shownLabel({ data, called }: OnScreen, node: number): string | null {
+  if (typeof data.name?.(node) === "string") return null;
+  const label = data.label(node);
+  return label === null ? (called?.get(datasetKey(data, node) ?? "") ?? null) : visible(label);
 }
 
 interface Drawn {
@@ -129,7 +133,7 @@ function payload(screen: OnScreen, { nodes, edges }: Drawn): unknown {
       r: placed.map((node) => tenth(2.5 + (most > 0 ? 3.5 * Math.sqrt((through[node] ?? 0) / most) : 0))),
       s: placed.map((node) => shapeOf(data, node)),
       k: placed.map((node) => data.name?.(node) ?? data.key(node)),
-      l: placed.map((node) => shownLabel(data, node)),
+      l: placed.map((node) => shownLabel(screen, node)),
       /** Names that are written beside the marks. */
       w: placed.map((node) => data.name?.(node) ?? null),
       f: placed.map((node) => Number(screen.selection.has(node)) + 2 * Number(screen.pinned.has(node))),
@@ -175,7 +179,7 @@ function table(screen: OnScreen, edges: readonly number[]): string {
   const { data, metric } = screen;
   const { value } = strengths(data, metric);
   const name = (node: number): string => {
-    const label = shownLabel(data, node);
+    const label = shownLabel(screen, node);
     const key = data.name?.(node) ?? data.key(node);
     return escapeXml(label === null ? key : `${key} ${label}`);
   };

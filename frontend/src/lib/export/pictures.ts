@@ -11,7 +11,7 @@ import type { OnScreen } from "./graphPage";
 const WINDOW = { width: 1500, height: 900 };
 
 function sceneOf(screen: OnScreen, dark: boolean): { readonly scene: Scene; readonly look: Look } {
-  const { data, metric, shown, selection, pinned, matches, viewport } = screen;
+  const { data, metric, shown, selection, pinned, matches, called, viewport } = screen;
   const layout = layOut(data, {
     order: "strength",
     proportion: proportionFor(WINDOW),
@@ -21,7 +21,10 @@ function sceneOf(screen: OnScreen, dark: boolean): { readonly scene: Scene; read
   const view = viewport === null ? fitted : hold(toView(viewport, layout, WINDOW), layout, WINDOW);
   const palette = dark ? DARK : LIGHT;
   return {
-    scene: makeScene({ data, metric, layout, shown, palette, selection, pinned, matches }),
+    scene: makeScene({
+      ...{ data, metric, layout, shown, palette, selection, pinned, matches },
+      ...(called === undefined ? {} : { called }),
+    }),
     look: { view, window: WINDOW, fitScale: fitted.scale },
   };
 }
