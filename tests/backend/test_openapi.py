@@ -174,7 +174,6 @@ _KNOWN = {
     "source": ["embed:5", "0.attn.o:1"],
     "target": ["1.attn.q:1", "output:5"],
     "site": ["0.attn.q", "1.glu.down"],
-    "fires_on": ["e", "the", "nothing of the kind"],
 }
 
 
