@@ -134,7 +134,7 @@ class LabelStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: dict[tuple[str, str], tuple[int, tuple[LabelRecord, ...]]] = {}
+        self._known: dict[tuple[str, str], tuple[int, dict[str, LabelRecord]]] = {}
 
     # ---- reading --------------------------------------------------------------------------------
 
@@ -144,15 +144,22 @@ class LabelStore:
             return _revision(connection, _of_run(run, run_digest))
 
     def labels(self, run: str, run_digest: str) -> tuple[LabelRecord, ...]:
-        """All that are not empty, in no order; read again only where something was changed."""
+        """All that are not empty, in no order; after the first time only what changed is read."""
         which = _of_run(run, run_digest)
         with self._database.read() as connection:
             revision = _revision(connection, which)
-            known = self._known.get((run, run_digest))
-            if known is None or known[0] != revision:
-                known = (revision, _filled(connection, which))
-                self._known[run, run_digest] = known
-        return known[1]
+            read, labels = self._known.get((run, run_digest), (0, {}))
+            if revision != read:
+                # Nothing is ever removed, unless somebody did it past the program.
+                labels = dict(labels) if 0 < read < revision else {}
+                since = which & (label_changes.c.id > read) if labels else which
+                for label in _current(connection, since):
+                    if label.content.empty:
+                        labels.pop(label.key, None)
+                    else:
+                        labels[label.key] = label
+                self._known[run, run_digest] = (revision, labels)
+        return tuple(labels.values())
 
     def earlier(self, run: str, run_digest: str) -> tuple[LabelRecord, ...]:
         """Those of earlier makings of the run, the newest of each key."""

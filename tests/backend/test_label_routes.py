@@ -45,6 +45,7 @@ def api(server: httpx.Client, runs: Path) -> httpx.Client:
     with sqlite3.connect(runs / "tributary.sqlite3") as connection:
         connection.execute("DELETE FROM label_changes")
     connection.close()
+    assert server.get("/labels").json()["labels"] == []
     return server
 
 

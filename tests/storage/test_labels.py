@@ -91,6 +91,23 @@ def test_what_is_said_already_changes_nothing(labels: LabelStore) -> None:
     assert labels.revision(RUN, DIGEST) == first.label.version
 
 
+def test_what_is_read_again_is_what_a_first_reader_sees(labels: LabelStore, clock: Clock) -> None:
+    reader = LabelStore(labels._database)  # pyright: ignore[reportPrivateUsage]
+    versions = {KEY: 0, OTHER: 0}
+    for key, content in [
+        (KEY, name("a")),
+        (OTHER, name("b")),
+        (KEY, name("c")),
+        (KEY, NOTHING),
+        (OTHER, name("d")),
+    ]:
+        clock.seconds += 11
+        versions[key] = labels.save(RUN, DIGEST, key, versions[key], content, "Ann").label.version
+        first = LabelStore(labels._database).labels(RUN, DIGEST)  # pyright: ignore[reportPrivateUsage]
+        assert set(reader.labels(RUN, DIGEST)) == set(labels.labels(RUN, DIGEST)) == set(first)
+    assert [label.content.name for label in reader.labels(RUN, DIGEST)] == ["d"]
+
+
 def test_who_read_an_older_version_is_told(labels: LabelStore) -> None:
     read = labels.save(RUN, DIGEST, KEY, 0, name("a"), "Ann").label.version
     newer = labels.save(RUN, DIGEST, KEY, read, name("ab"), "Ben").label.version
