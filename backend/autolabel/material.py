@@ -26,8 +26,8 @@ NEIGHBOURS: tuple[tuple[Sign, int], ...] = (("positive", 8), ("negative", 4))
 
 
 class RunMaterial:
-    """``n_examples`` texts are shown of a component, a third of them its strongest firings, the others a
-    uniform sample. ``store`` is needed for neighbours only."""
+    """``n_examples`` texts are shown of a component, a third of them or more its strongest firings, the
+    others of a uniform sample. ``store`` is needed for neighbours only."""
 
     def __init__(self, run: Run, harvest: Harvest, store: AttributionStore | None, n_examples: int) -> None:
         self._run = run
@@ -66,16 +66,24 @@ class RunMaterial:
         return [_window(examples, row, self._texts) for row in range(len(examples.corpus_position))]
 
     def _shown(self, key: Key) -> tuple[Window, ...]:
-        """Texts that do not overlap: the same text twice would look like two witnesses."""
-        hardest = self.windows(str(key), "strongest")
+        """Texts that do not overlap: the same text twice would look like two witnesses.
+
+        Scoring needs texts that were not shown, so that at most half of the sample is.
+        """
+        sample = self.windows(str(key), "random")
+        of_sample = min(self._n_examples - self._n_examples // 3, len(sample) // 2)
         kept: list[Window] = []
-        third = self._n_examples // 3
-        for part, limit in ((hardest, third), (self.windows(str(key), "random"), self._n_examples)):
+        for part, limit in (
+            (self.windows(str(key), "strongest"), self._n_examples - of_sample),
+            (sample, of_sample),
+        ):
+            taken = 0
             for window in part:
-                if len(kept) >= limit:
+                if taken == limit:
                     break
                 if not any(window.overlaps(other) for other in kept):
                     kept.append(window)
+                    taken += 1
         return tuple(kept)
 
     # ---- tokens ---------------------------------------------------------------------------------

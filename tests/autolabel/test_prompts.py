@@ -92,6 +92,13 @@ def test_facts_of_a_component(toy: Run) -> None:
     shown = found.examples
     assert 3 <= len(shown) <= 6
     assert not any(a.overlaps(b) for i, a in enumerate(shown) for b in shown[:i])
+    # At most half of the sample is shown, however much is asked for: scoring needs the rest.
+    material = RunMaterial(toy, harvest, None, 60)
+    strongest = {w.position for w in material.windows(RARE[0], "strongest")}
+    sample = {w.position for w in material.windows(RARE[0], "random")}
+    many = {w.position for w in material.facts(RARE[0]).examples}
+    assert many <= strongest | sample
+    assert 0 < len(many - strongest) <= len(sample) // 2
     # The first token is the one that goes with it most surely; its counts are the harvest's.
     ids, counts = harvest.input_counts(address, 1)
     first = found.inputs[0]
