@@ -145,7 +145,10 @@ def command(
     console.print(
         f"{len(component):,} components: {len(shown.numbers):,} clusters and {shown.n_alone:,} alone after "
         f"{shown.iteration:,} merges, {lengths[shown.iteration]:,.1f} bits a position "
-        f"({lengths[0]:,.1f} before); {shown.n_unknown:,} left out, active at fewer than {least:,} of the positions",
+        f"({lengths[0]:,.1f} before); {shown.n_unknown:,} left out, "
+        + (
+            "never active in the sample" if least == 1 else f"active at fewer than {least:,} of its positions"
+        ),
         soft_wrap=True,
     )
     console.print(f"written to {run.path / 'clusters' / subrun}", soft_wrap=True)
