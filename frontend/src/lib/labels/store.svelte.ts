@@ -113,9 +113,13 @@ class Labels {
   of(run: string): RunLabels {
     let labels = this.#runs[run];
     if (labels === undefined) {
-      labels = new RunLabels(run);
-      this.#runs[run] = labels;
-      const made = labels;
+      // State belongs to whatever is being derived while it is made, and that would never hear of its changes:
+      // whoever draws the first label of a page.
+      $effect.root(() => {
+        this.#runs[run] = new RunLabels(run);
+      });
+      const made = this.#runs[run] as RunLabels;
+      labels = made;
       // Not within what is being drawn: it must not depend on the connection.
       queueMicrotask(() => void made.refresh());
     }
