@@ -8,7 +8,7 @@ test("without a pointer: search, open, walk along edges, step back, help", async
   await page.goto(`${server.url}/runs/${found.run}`);
   await expect(rowOf(page)).toBeVisible();
   await page.keyboard.press("/");
-  await expect(page.getByRole("searchbox")).toBeFocused();
+  await expect(page.locator("#search")).toBeFocused();
   await page.keyboard.type(found.site);
   await expect(page).toHaveURL(/q=/);
   await expect(rowOf(page)).toContainText(found.site);

@@ -49,7 +49,7 @@ test("what is written on a card is saved as one types, and shown wherever the co
   await expect(page).toHaveURL(new RegExp(`${key}$`)); // the bracket was no step back
   await expect(editor(page).locator(".who")).toContainText("by Ann, ");
 
-  const search = page.getByRole("searchbox");
+  const search = page.locator("#search");
   for (const words of ["ZEBRA", "every chapter"]) {
     await search.fill(words);
     await expect(page.locator(".foot")).toContainText("1 component");
@@ -225,7 +225,7 @@ test("labels go out as files and come in again, with a report of every line", as
   await expect(dialog).toContainText("1 label taken back");
   await dialog.getByRole("button", { name: "Close" }).click();
   await expect(name(page)).toHaveValue("=ours");
-  await page.getByRole("searchbox").fill(empty);
+  await page.locator("#search").fill(empty);
   await expect(rowOf(page)).toContainText("new");
 });
 
