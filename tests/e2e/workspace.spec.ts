@@ -196,7 +196,7 @@ test("circuits are searched with live curves, found again after a reload, stoppe
   await page.getByRole("textbox", { name: /Coefficients/ }).fill("0.1, many");
   await expect(page.getByText("“many” is no coefficient")).toBeVisible();
   await page.getByRole("textbox", { name: /Coefficients/ }).fill("0.1, 1");
-  await page.getByText(/300 steps, seed 0/).click();
+  await page.getByText(/300 steps, learning rate/).click();
   const steps = page.getByRole("spinbutton", { name: "steps", exact: true });
   await steps.fill("50000");
   await page.getByRole("button", { name: "Search 2 circuits" }).click();
@@ -208,7 +208,7 @@ test("circuits are searched with live curves, found again after a reload, stoppe
   await expect(page.getByText("Stopped.")).toBeVisible();
 
   await page.getByRole("textbox", { name: /Coefficients/ }).fill("0.1, 1");
-  await page.getByText(/300 steps, seed 0/).click();
+  await page.getByText(/300 steps, learning rate/).click();
   await steps.fill("20");
   await page.getByRole("button", { name: "Search 2 circuits" }).click();
   await page.getByRole("button", { name: "Open the circuit of coefficient 1 as a graph" }).click();
