@@ -52,7 +52,7 @@ test("what is written on a card is saved as one types, and shown wherever the co
   const search = page.locator("#search");
   for (const words of ["ZEBRA", "every chapter"]) {
     await search.fill(words);
-    await expect(page.locator(".foot")).toContainText("1 component");
+    await expect(page.locator("p.foot")).toContainText("1 component");
     await expect(rowOf(page)).toContainText("zebra names");
   }
   await search.fill("");

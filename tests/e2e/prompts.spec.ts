@@ -137,7 +137,7 @@ test("from a sentence to a tested, exported circuit and back", async ({ page, se
     .getByRole("button", { name: "Delete" })
     .click();
   await expect(page).toHaveURL(/\/prompts$/);
-  await expect(page.getByRole("navigation", { name: "Saved prompts" })).toContainText("kept here");
+  await expect(page.getByRole("navigation", { name: "Saved prompts" })).not.toContainText(TEXT);
   await page.getByLabel("Graph file to import").setInputFiles({
     name: "graph.json",
     mimeType: "application/json",
