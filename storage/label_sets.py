@@ -12,7 +12,6 @@ import json
 import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from sqlalchemy import Connection, case, delete, func, insert, select, update
@@ -23,135 +22,22 @@ from storage.database import Database
 from storage.errors import SettingsDifferError, StorageError, UnknownRecordError
 from storage.graph_rows import json_text, now
 from storage.graph_schema import label_attempts, label_items, label_sets, label_trials
+from storage.label_records import (
+    Attempt,
+    GivenLabel,
+    Item,
+    ItemStatus,
+    LabelSet,
+    Progress,
+    SetAccuracy,
+    Spending,
+    Trial,
+    TrialCounts,
+    TrialKind,
+)
 
-ItemStatus = Literal["pending", "done", "failed"]
-TrialStatus = Literal["pending", "done", "failed", "impossible"]
-TrialKind = Literal["detection", "fuzzing"]
 #: The stages whose label is the component's own, one for each strategy.
 FINAL_STAGES = ("evidence", "unify")
-
-
-@dataclass(frozen=True)
-class LabelSet:
-    """``ended``: why the work on it stopped last; empty while it goes on, or after a crash."""
-
-    id: int
-    run: str
-    run_digest: str
-    name: str
-    strategy: str
-    settings: Mapping[str, Any]
-    ended: str
-    created: str
-
-
-@dataclass(frozen=True)
-class Item:
-    """A component in a stage. ``material`` says what was shown for it, ``answer`` is the model's, parsed."""
-
-    stage: str
-    key: str
-    status: ItemStatus
-    label: str
-    answer: Mapping[str, Any]
-    material: Mapping[str, Any]
-    error: str
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One question of scoring. Counts are 0 unless ``status`` is done.
-
-    ``hits`` of the ``positives`` and ``rejections`` of the ``negatives`` were judged rightly; ``label``
-    is the one that was judged.
-    """
-
-    key: str
-    kind: TrialKind
-    number: int
-    status: TrialStatus
-    label: str
-    positives: int = 0
-    negatives: int = 0
-    hits: int = 0
-    rejections: int = 0
-    details: Mapping[str, Any] | None = None
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class TrialCounts:
-    """Trials of one component and kind, added up."""
-
-    hits: int
-    positives: int
-    rejections: int
-    negatives: int
-    failed: int
-    impossible: int
-
-
-@dataclass(frozen=True)
-class SetAccuracy:
-    """``mean`` over the ``components`` of which a question was answered; None of none."""
-
-    components: int
-    mean: float | None
-    failed: int
-    impossible: int
-
-
-@dataclass(frozen=True)
-class GivenLabel:
-    """What a set calls a component; ``created`` is the set's."""
-
-    label: str
-    set_name: str
-    created: str
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One request. While its state is ``sent``, or where ``counted`` is False, the tokens and the cost
-    are the most that it can have cost."""
-
-    id: int
-    purpose: str
-    key: str
-    number: int
-    state: Literal["sent", "answered", "failed"]
-    messages: Sequence[Mapping[str, str]]
-    answer: str
-    error: str
-    prompt_tokens: int
-    completion_tokens: int
-    counted: bool
-    cost: float
-    seconds: float
-    model: str
-    created: str
-
-
-@dataclass(frozen=True)
-class Spending:
-    """Over all requests of a set."""
-
-    requests: int
-    failed: int
-    prompt_tokens: int
-    completion_tokens: int
-    #: Requests whose tokens nobody counted, or that never ended: counted here at their largest.
-    uncounted: int
-    cost: float
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Of the components of a set."""
-
-    components: int
-    done: int
-    failed: int
 
 
 class LabelSets:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any, Literal, cast
@@ -24,10 +23,17 @@ from storage.database import Database
 from storage.errors import ConflictError, DatabaseDamagedError, StorageError, UnknownRecordError
 from storage.graph_rows import now
 from storage.graph_schema import label_changes
+from storage.label_records import (
+    ImportedLabel,
+    ImportRecord,
+    ImportResult,
+    Kind,
+    LabelContent,
+    LabelHistory,
+    LabelRecord,
+    StepRecord,
+)
 
-Kind = Literal["edit", "import", "undo", "redo"]
-#: Whether the state of a step is in force, was taken back and can come again, or was passed over.
-StepState = Literal["done", "undone", "passed"]
 #: Seconds between two changes of one field that are one step all the same.
 _PAUSE = 10.0
 _SEALED = (
@@ -44,89 +50,6 @@ _SEALED = (
     "changed_by",
     "changed",
 )
-
-
-@dataclass(frozen=True)
-class LabelContent:
-    """What a person says of a component. All empty: nothing."""
-
-    name: str = ""
-    text: str = ""
-    rating: int | None = None
-
-    @property
-    def empty(self) -> bool:
-        return self == LabelContent()
-
-
-@dataclass(frozen=True)
-class LabelRecord:
-    """A label as it stands: ``author`` gave it its present form at ``updated``."""
-
-    key: str
-    content: LabelContent
-    author: str
-    created: str
-    updated: str
-    version: int
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """One step in the history of a label: what it was before, what after, who did it and when."""
-
-    step: int
-    kind: Kind
-    state: StepState
-    before: LabelContent
-    after: LabelContent
-    author: str
-    changed: str
-
-
-@dataclass(frozen=True)
-class LabelHistory:
-    """``label`` as it stands (its content may be empty); ``steps`` oldest first."""
-
-    label: LabelRecord
-    steps: tuple[StepRecord, ...]
-    #: What undo and redo would be about.
-    undo: StepRecord | None
-    redo: StepRecord | None
-
-
-@dataclass(frozen=True)
-class ImportedLabel:
-    """A label of a file, with its own author and times."""
-
-    key: str
-    content: LabelContent
-    author: str
-    created: str
-    updated: str
-
-
-@dataclass(frozen=True)
-class ImportResult:
-    """Keys of a file by what became of them; ``step`` 0 where nothing was changed."""
-
-    step: int
-    added: tuple[str, ...]
-    replaced: tuple[str, ...]
-    kept: tuple[str, ...]
-    same: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ImportRecord:
-    """An import of the past: of its labels, so many are in force, so many were taken back."""
-
-    step: int
-    author: str
-    changed: str
-    labels: int
-    in_force: int
-    undone: int
 
 
 class LabelStore:

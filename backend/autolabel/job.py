@@ -20,7 +20,8 @@ from backend.service.run import Run
 from compute.address import AddressError, Key
 from storage.errors import StorageError
 from storage.harvest import Harvest
-from storage.label_sets import LabelSet, LabelSets
+from storage.label_records import LabelSet
+from storage.label_sets import LabelSets
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f/]{1,80}")
 

@@ -15,7 +15,8 @@ from backend.autolabel.caller import Caller, QuestionFailedError, WorkStoppedErr
 from backend.autolabel.scoring import ImpossibleError, Question, Windows, question
 from backend.autolabel.strategies import Labels, Layer, Prompt, Strategy
 from storage.errors import DatabaseError, StorageError
-from storage.label_sets import Item, LabelSets, Trial, TrialKind
+from storage.label_records import Item, Trial, TrialKind
+from storage.label_sets import LabelSets
 
 #: Tokens that an answer is expected to have.
 LABEL_OUTPUT, CHOICE_OUTPUT = 150, 30

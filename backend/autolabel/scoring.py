@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from backend.autolabel import prompts
 from backend.autolabel.facts import Window
 from backend.autolabel.provider import Message
-from storage.label_sets import SetAccuracy, Trial, TrialCounts, TrialKind
+from storage.label_records import SetAccuracy, Trial, TrialCounts, TrialKind
 
 #: Texts of either kind in one question, and the fewest with which a question is worth asking.
 EACH = 5

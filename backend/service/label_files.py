@@ -36,7 +36,7 @@ from backend.service.timing import Stopwatch
 from backend.service.workshop import Workshop
 from compute.address import AddressError, parse_key
 from storage.errors import UnknownKeyError
-from storage.labels import ImportedLabel, LabelContent, LabelRecord
+from storage.label_records import ImportedLabel, LabelContent, LabelRecord
 
 Format = Literal["json", "csv"]
 Existing = Literal["keep", "replace"]

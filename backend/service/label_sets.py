@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from backend.autolabel.scoring import Interval, Score, SetScore, score_difference
 from backend.label_set_schemas import (
@@ -28,7 +29,10 @@ from backend.service.timing import Stopwatch
 from backend.service.workshop import Workshop
 from compute.address import parse_key
 from storage.errors import UnknownRecordError
-from storage.label_sets import Item, LabelSet, LabelSets, SetAccuracy, TrialCounts, TrialKind
+from storage.label_records import Item, LabelSet, SetAccuracy, TrialCounts, TrialKind
+
+if TYPE_CHECKING:
+    from storage.label_sets import LabelSets
 
 _Counts = Mapping[tuple[str, TrialKind], TrialCounts]
 

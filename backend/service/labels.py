@@ -26,9 +26,9 @@ from backend.service.run import Run
 from backend.service.timing import Stopwatch
 from backend.service.workshop import Workshop
 from compute.address import parse_key
-from storage import labels as stored
+from storage import label_records as stored
 from storage.errors import DatabaseError
-from storage.label_sets import GivenLabel
+from storage.label_records import GivenLabel
 
 _STEPS_SHOWN = 100
 

@@ -24,7 +24,8 @@ from backend.service.run import Run
 from compute.address import Address, parse_key
 from compute.decomposition.model import Decomposition
 from storage.corpus import TokenCorpus
-from storage.label_sets import LabelSet, LabelSets
+from storage.label_records import LabelSet
+from storage.label_sets import LabelSets
 from tests.autolabel.conftest import RARE
 from tests.support.model_server import ModelServer, Reply, Request, complains, label, says, willing
 

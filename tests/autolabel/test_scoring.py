@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from backend.autolabel.facts import Window
 from backend.autolabel.scoring import ImpossibleError, Question, question, score, set_score, wilson
 from compute.statistics import association
-from storage.label_sets import Trial, TrialKind
+from storage.label_records import Trial, TrialKind
 
 KEY = "0.attn.q:0"
 

@@ -13,7 +13,7 @@ import pytest
 from backend.service.library import open_run
 from backend.settings import Settings
 from storage.graphs import GraphDatabase
-from storage.label_sets import Item, Trial, TrialKind
+from storage.label_records import Item, Trial, TrialKind
 from tests.backend.conftest import served
 
 KEYS = ("0.attn.q:0", "0.attn.q:1", "0.attn.q:2", "1.glu.down:0")

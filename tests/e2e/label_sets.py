@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 
 from backend.service.library import open_run  # noqa: E402 (the path comes first)
 from storage.graphs import GraphDatabase  # noqa: E402
-from storage.label_sets import Item, Trial  # noqa: E402
+from storage.label_records import Item, Trial  # noqa: E402
 from storage.run_directory import resolve_run  # noqa: E402
 
 

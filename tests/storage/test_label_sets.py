@@ -11,7 +11,8 @@ import pytest
 
 from storage.errors import SettingsDifferError, StorageError, UnknownRecordError
 from storage.graphs import GraphDatabase
-from storage.label_sets import Item, LabelSets, SetAccuracy, Spending, Trial, TrialCounts
+from storage.label_records import Item, SetAccuracy, Spending, Trial, TrialCounts
+from storage.label_sets import LabelSets
 
 RUN, DIGEST = "demo", "d" * 64
 MESSAGES = [{"role": "user", "content": "what is it? «ä»"}]

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 import storage.labels
 from storage.errors import ConflictError, DatabaseDamagedError, InvalidValueError, UnknownRecordError
 from storage.graphs import GraphDatabase
-from storage.labels import ImportedLabel, LabelContent, LabelHistory, LabelStore
+from storage.label_records import ImportedLabel, LabelContent, LabelHistory
+from storage.labels import LabelStore
 from tests.storage.graph_support import DIGEST, RUN, add_seeded, check_seeded, context, make_older, start
 
 KEY, OTHER = "0.attn.q:17", "1.glu.down:3"
