@@ -171,7 +171,7 @@ test("800 pixels wide: one pane at a time, nothing cut off", async ({ page, serv
   await page.getByRole("link", { name: "Components" }).click();
   await expect(page.getByRole("grid", { name: "Components" })).toBeVisible();
   expect(await overflow()).toBeLessThanOrEqual(0);
-  await rowOf(page).getByRole("link").click();
+  await rowOf(page).getByRole("link").first().click();
   await expect(page.getByRole("heading", { name: /positive/ }).first()).toBeVisible();
   await expect(page.getByRole("grid")).toBeHidden();
   expect(await overflow()).toBeLessThanOrEqual(0);
