@@ -155,6 +155,14 @@ export const test = base.extend<{ errors: string[] }, { server: Server; found: F
   ],
 });
 
+/**
+ * Errors without what the browser itself logs when a server goes away: refused connections, and answers that broke
+ * off wherever the server stood in sending them (net::ERR_CONTENT_LENGTH_MISMATCH, ERR_EMPTY_RESPONSE and others).
+ */
+export function beyondLostServer(errors: readonly string[]): string[] {
+  return errors.filter((text) => !/^Failed to load resource: net::ERR_/.test(text));
+}
+
 /** For tests that leave something behind which others would stumble over: with a server of their own. */
 export const testAlone = test.extend<object, { server: Server }>({
   server: [
