@@ -7,7 +7,7 @@
     graph = run.prompt("Once upon a time").graph(max_edges=20_000, progress=print)
     graph.edges.strongest(10).to_pandas()
 
-Answers are the models of backend/schemas.py and backend/graph_schemas.py; columns are numpy arrays.
+Answers are the models of backend/schemas.py and the other *_schemas.py; columns are numpy arrays.
 Raises :class:`ApiError` with the server's code, message and hint, :class:`JobFailedError` where a
 computation ended without a result, and httpx's errors where there is no server. Ctrl-C while a
 computation is waited for cancels it.
@@ -31,6 +31,7 @@ import numpy as np
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from backend.circuit_schemas import Circuit, CircuitList, CircuitRequest, CircuitSnapshot
 from backend.cluster_schemas import ClusteringDetail, ClusteringList
 from backend.evidence_schemas import (
     DocumentPage,
@@ -41,15 +42,8 @@ from backend.evidence_schemas import (
     Firings,
 )
 from backend.graph_schemas import (
-    Adversary,
-    Circuit,
-    CircuitList,
-    CircuitRequest,
-    CircuitSnapshot,
     CustomTarget,
     Delta,
-    EdgeCheck,
-    EdgeCheckRequest,
     GraphDetail,
     GraphEstimate,
     GraphList,
@@ -57,23 +51,25 @@ from backend.graph_schemas import (
     GraphSettings,
     GraphSummary,
     Group,
+    NodeEdges,
+    NodeNote,
+    PromptDetail,
+    Workspace,
+)
+from backend.intervention_schemas import (
+    Adversary,
+    EdgeCheck,
+    EdgeCheckRequest,
     Intervention,
     InterventionList,
     InterventionRequest,
-    Job,
-    JobList,
-    JobResult,
     NodeChange,
-    NodeEdges,
-    NodeNote,
-    Predictions,
-    PromptDetail,
-    PromptList,
     Regime,
-    Workspace,
 )
-from backend.graph_schemas import Prompt as PromptModel
+from backend.job_schemas import Job, JobList, JobResult
 from backend.label_schemas import ImportUndone, Label, LabelDetail, LabelImport, LabelList
+from backend.prompt_schemas import Predictions, PromptList
+from backend.prompt_schemas import Prompt as PromptModel
 from backend.schemas import (
     AttributionValue,
     BatchResponse,

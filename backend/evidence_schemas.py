@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Tag
 
-from backend.graph_schemas import BY_SOURCE, Body, Text, TokenIds
 from backend.keys import KeyText
+from backend.request_schemas import BY_SOURCE, Body, Text, TokenIds
 from backend.schemas import Example, Schema, Token, TokenAssociation
 
 ExampleKind = Literal["random", "strongest"]

@@ -26,8 +26,9 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Generic, Literal, TypeVar
 
+from backend.circuit_schemas import CircuitSnapshot
 from backend.errors import ServiceError, error_body
-from backend.graph_schemas import CircuitSnapshot, Job, JobKind, JobResult, JobState
+from backend.job_schemas import Job, JobKind, JobResult, JobState
 from backend.schemas import ErrorBody
 from compute.progress import Cancelled, Report
 from storage.errors import StorageError

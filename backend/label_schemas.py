@@ -1,4 +1,4 @@
-"""Wire models of what people call components. As in schemas.py; bodies are checked as in graph_schemas.py.
+"""Wire models of what people call components. As in schemas.py; bodies as in request_schemas.py.
 
 A :class:`Label` is what is shown wherever the component appears. :class:`LabelDetail` is for whoever
 edits it: its ``version`` goes back with every change, and its steps are what undo walks along.
@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from backend.graph_schemas import Body
 from backend.keys import KeyText
+from backend.request_schemas import Body
 from backend.schemas import Schema
 
 #: What a file's rows are read into, and what a person sends, have the same limits.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from backend.circuit_schemas import Circuit, CircuitList, CircuitRequest
 from backend.dependencies import IdParam, WorkshopDep
 from backend.errors import responses
-from backend.graph_schemas import Circuit, CircuitList, CircuitRequest, Job
+from backend.job_schemas import Job
 from backend.service import circuits
 
 router = APIRouter(tags=["circuits"])

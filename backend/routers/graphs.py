@@ -9,19 +9,19 @@ from fastapi.responses import StreamingResponse
 
 from backend.dependencies import IdParam, KParam, RunDep, WorkshopDep
 from backend.errors import responses
+from backend.graph_file_schemas import GraphExport
 from backend.graph_schemas import (
     GraphDetail,
     GraphEstimate,
-    GraphExport,
     GraphList,
     GraphMetric,
     GraphRequest,
     GraphSummary,
     GraphUpdate,
-    Job,
     NodeEdges,
     Workspace,
 )
+from backend.job_schemas import Job
 from backend.service import exchange, graphs, workspaces
 
 router = APIRouter(tags=["graphs"])

@@ -6,14 +6,14 @@ from fastapi import APIRouter, Request
 
 from backend.dependencies import IdParam, WorkshopDep
 from backend.errors import responses
-from backend.graph_schemas import (
+from backend.intervention_schemas import (
     EdgeCheck,
     EdgeCheckRequest,
     Intervention,
     InterventionList,
     InterventionRequest,
-    Job,
 )
+from backend.job_schemas import Job
 from backend.service import interventions
 
 router = APIRouter(tags=["interventions"])

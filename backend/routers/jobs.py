@@ -11,9 +11,10 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.types import Receive, Scope, Send
 
+from backend.circuit_schemas import CircuitSnapshot
 from backend.dependencies import JobsDep
 from backend.errors import NothingMore, responses
-from backend.graph_schemas import CircuitSnapshot, Job, JobList
+from backend.job_schemas import Job, JobList
 from backend.jobs import JobQueue
 from backend.service.timing import Stopwatch
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 
 from backend.dependencies import RunDep, WorkshopDep
 from backend.errors import responses
-from backend.graph_schemas import PredictionRequest, Predictions
+from backend.prompt_schemas import PredictionRequest, Predictions
 from backend.service import predictions
 
 router = APIRouter(prefix="/runs/{run}", tags=["predictions"])

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Response
 
 from backend.dependencies import IdParam, RunDep, WorkshopDep
 from backend.errors import responses
-from backend.graph_schemas import Prompt, PromptDetail, PromptList, PromptRequest, PromptUpdate
+from backend.graph_schemas import PromptDetail
+from backend.prompt_schemas import Prompt, PromptList, PromptRequest, PromptUpdate
 from backend.service import prompts
 
 router = APIRouter(prefix="/runs/{run}/prompts", tags=["prompts"])

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from backend.dependencies import RunDep, WorkshopDep
 from backend.errors import responses
-from backend.graph_schemas import Job
+from backend.job_schemas import Job
 from backend.search_schemas import MAX_CONTEXT, MAX_HITS_PAGE, SearchIndexInfo, SearchMode, SearchPage
 from backend.service import search as service
 from storage.search import MAX_HITS

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backend.circuit_schemas import Circuit, CircuitList, CircuitRequest, CircuitSnapshot
 from backend.errors import ServiceError
-from backend.graph_schemas import Circuit, CircuitList, CircuitRequest, CircuitSnapshot, Job, JobResult
+from backend.job_schemas import Job, JobResult
 from backend.jobs import Priority, Progress
 from backend.memory import PeakMemory
 from backend.service import graphs

@@ -21,7 +21,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from backend.errors import ServiceError
-from backend.graph_schemas import GraphExport, GraphSummary
+from backend.graph_file_schemas import GraphExport
+from backend.graph_schemas import GraphSummary
 from backend.service import graphs, workspaces
 from backend.service.columns import EDGE_COLUMNS, NODE_COLUMNS, Nodes
 from backend.service.run import Run

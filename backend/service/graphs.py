@@ -25,13 +25,12 @@ from backend.graph_schemas import (
     GraphSettings,
     GraphSummary,
     GraphUpdate,
-    Job,
-    JobResult,
     NodeEdge,
     NodeEdgeList,
     NodeEdges,
     Omitted,
 )
+from backend.job_schemas import Job, JobResult
 from backend.jobs import Priority, Progress
 from backend.service.columns import EDGE_COLUMNS, NODE_COLUMNS, Nodes
 from backend.service.predictions import token_tensor

@@ -10,19 +10,18 @@ import numpy as np
 from fastapi.concurrency import run_in_threadpool
 
 from backend.errors import ServiceError
-from backend.graph_schemas import (
+from backend.intervention_schemas import (
     ChangedPredictions,
     EdgeCheck,
     EdgeCheckRequest,
     Intervention,
     InterventionList,
     InterventionRequest,
-    Job,
-    JobResult,
-    PositionPredictions,
 )
+from backend.job_schemas import Job, JobResult
 from backend.jobs import Priority, Progress
 from backend.memory import PeakMemory
+from backend.prompt_schemas import PositionPredictions
 from backend.service import graphs
 from backend.service.columns import Nodes
 from backend.service.predictions import changed_predictions, target_logits, token_tensor, top_predictions

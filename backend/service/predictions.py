@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from fastapi.concurrency import run_in_threadpool
 
-from backend.graph_schemas import (
-    ChangedPredictions,
-    ChangedToken,
+from backend.intervention_schemas import ChangedPredictions, ChangedToken
+from backend.prompt_schemas import (
     PositionPredictions,
     PredictedToken,
     Predictions,

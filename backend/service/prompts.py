@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from backend.graph_schemas import Prompt, PromptDetail, PromptList, PromptOfText, PromptOfTokens
+from backend.graph_schemas import PromptDetail
+from backend.prompt_schemas import Prompt, PromptList, PromptOfText, PromptOfTokens
 from backend.service import graphs
 from backend.service.run import Run
 from backend.service.text import token_ids, token_texts

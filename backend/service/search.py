@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from backend.errors import ServiceError
-from backend.graph_schemas import Job, JobResult
+from backend.job_schemas import Job, JobResult
 from backend.jobs import Priority, Progress
 from backend.search_schemas import SearchHit, SearchIndexInfo, SearchMode, SearchPage
 from backend.service.run import Run

@@ -6,14 +6,8 @@ from collections.abc import Sequence
 
 from backend.errors import ServiceError
 from backend.evidence_schemas import FiringsOfText, FiringsOfTokens
-from backend.graph_schemas import (
-    GraphOfText,
-    GraphOfTokens,
-    PredictionsOfText,
-    PredictionsOfTokens,
-    PromptOfText,
-    PromptOfTokens,
-)
+from backend.graph_schemas import GraphOfText, GraphOfTokens
+from backend.prompt_schemas import PredictionsOfText, PredictionsOfTokens, PromptOfText, PromptOfTokens
 from backend.schemas import Token
 from backend.service.run import Run
 from storage.errors import UnknownKeyError

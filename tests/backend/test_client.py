@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from backend.circuit_schemas import CircuitSnapshot
 from backend.client import ApiError, Client, JobFailedError, Prompt, logit_difference, read_edges
-from backend.graph_schemas import CircuitSnapshot, Job
+from backend.job_schemas import Job
 from backend.pipelines.load import load_decomposition
 from backend.settings import Settings
 from compute.attribution.prompt import PromptSettings, prompt_graph

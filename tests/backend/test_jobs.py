@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from backend.circuit_schemas import CircuitSnapshot
 from backend.errors import ServiceError
-from backend.graph_schemas import CircuitSnapshot, Job, JobResult
+from backend.job_schemas import Job, JobResult
 from backend.jobs import Event, JobQueue, Priority, Progress
 from compute.progress import Cancelled
 
