@@ -19,6 +19,7 @@ import typer
 from torch import Tensor
 
 from backend.pipelines.common import UsageError, choose_device, console, progress, provenance
+from backend.pipelines.groups import parse_groups, spread
 from backend.pipelines.load import load_decomposition
 from backend.pipelines.memory import check_fits, gibibytes
 from compute.attribution.engine import AttributionEngine
@@ -57,7 +58,7 @@ def command(
     if delta not in ("node", "off"):
         raise UsageError(f"--delta {delta} is not known", "write node or off")
     chosen_metrics = _parse_metrics(metrics)
-    chosen_groups = _parse_groups(groups)
+    chosen_groups = parse_groups(groups)
     run = resolve_run(run_name, runs)
     device = choose_device(device)
     corpus = run.corpus()
@@ -172,9 +173,7 @@ def _batches(
 ) -> list[Tensor]:
     """The batches of one group: whole documents in order, cut into windows; all of them, or a share of ``limit``."""
     every = list(windows(corpus.group(group, GROUPS), length, batch_size))
-    if limit is None:
-        return every
-    return every[: limit // GROUPS + (group < limit % GROUPS)]
+    return [every[place] for place in spread(group, len(every), limit)]
 
 
 def _parse_metrics(text: str) -> set[Literal["attr", "attr_abs"]]:
@@ -185,19 +184,6 @@ def _parse_metrics(text: str) -> set[Literal["attr", "attr_abs"]]:
         return {"attr", "attr_abs"}
     raise UsageError(
         f"--metrics {text} is not known", "write attr or attr,attr_abs (attr_frozen comes with attr)"
-    )
-
-
-def _parse_groups(text: str) -> set[int]:
-    if text == "all":
-        return set(range(GROUPS))
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
-    if match is not None:
-        first, last = int(match.group(1)), int(match.group(2) or match.group(1))
-        if first <= last < GROUPS:
-            return set(range(first, last + 1))
-    raise UsageError(
-        f"--groups {text} is not a range of groups", f"write all, or for example 0-7 (0 to {GROUPS - 1})"
     )
 
 

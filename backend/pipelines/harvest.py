@@ -7,9 +7,8 @@ where the work was cut makes no difference to the result.
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +19,7 @@ import typer
 from torch import Tensor
 
 from backend.pipelines.common import UsageError, choose_device, console, progress, provenance
+from backend.pipelines.groups import parse_groups, spread
 from backend.pipelines.load import load_decomposition
 from backend.pipelines.memory import available_bytes, check_fits, gibibytes
 from compute.decomposition.model import Decomposition
@@ -156,14 +156,18 @@ def compact(keep: int, n_random: int, n_strongest: int) -> Compact:
 
 @dataclass(frozen=True)
 class GroupBatches:
-    """The batches of one group: whole documents in order, cut into windows; the first ``n`` of them."""
+    """The batches of one group: whole documents in order, cut into windows; ``chosen`` are looked at, in order."""
 
     group: int
     place: np.ndarray
     document: np.ndarray
     length: int
     batch_size: int
-    n: int
+    chosen: Sequence[int]
+
+    @property
+    def n(self) -> int:
+        return len(self.chosen)
 
     @classmethod
     def of(
@@ -177,13 +181,11 @@ class GroupBatches:
         place = np.arange(len(document)) + np.repeat(skip, sizes)
         full, rest = divmod(len(place), length)
         n = -(-full // batch_size) + (rest > 0)
-        if limit is not None:
-            n = min(n, limit // GROUPS + (group < limit % GROUPS))
-        return cls(group, place, document, length, batch_size, n)
+        return cls(group, place, document, length, batch_size, spread(group, n, limit))
 
     def _rows(self, index: int) -> slice:
         full = len(self.place) // self.length
-        first = index * self.batch_size
+        first = self.chosen[index] * self.batch_size
         if first >= full:  # the last, shorter window comes alone
             return slice(full * self.length, len(self.place))
         return slice(first * self.length, min(first + self.batch_size, full) * self.length)
@@ -297,16 +299,3 @@ def _floor(decomposition: Decomposition, budget: int) -> float:
     """0 where masses of all tokens fit a share of the budget."""
     size = 8 * decomposition.total_components * decomposition.target.config.vocab_size
     return 0.0 if size <= budget // 4 else _FLOOR
-
-
-def parse_groups(text: str) -> list[int]:
-    if text == "all":
-        return list(range(GROUPS))
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
-    if match is not None:
-        first, last = int(match.group(1)), int(match.group(2) or match.group(1))
-        if first <= last < GROUPS:
-            return list(range(first, last + 1))
-    raise UsageError(
-        f"--groups {text} is not a range of groups", f"write all, or for example 0-7 (0 to {GROUPS - 1})"
-    )
