@@ -1,0 +1,16 @@
+"""A run of the server, with everything that can be asked about it."""
+
+from __future__ import annotations
+
+from backend.client.components import ComponentsOfRun
+from backend.client.evidence import EvidenceOfRun
+from backend.client.labels import LabelsOfRun
+from backend.client.prompts import PromptsOfRun
+from backend.schemas import RunDetail
+
+
+class Run(ComponentsOfRun, EvidenceOfRun, LabelsOfRun, PromptsOfRun):
+    """A run of the server: its components, what is known of them, prompts and graphs."""
+
+    def detail(self) -> RunDetail:
+        return self._client.read(RunDetail, self._path)
