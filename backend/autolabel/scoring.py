@@ -96,15 +96,18 @@ def question(
     ``shown`` are the places in the corpus that the label was made from. Raises :class:`ImpossibleError`.
     """
     rng = random.Random(hashlib.sha256(f"{seed}/{key}/{kind}/{number}".encode()).digest())
-    held_out = _apart(windows.firing(key), [tuple(span) for span in shown])
+    spans = [(span[0], span[1]) for span in shown]
+    held_out = _apart(windows.firing(key), spans)
     if kind == "detection":
-        return _detection(windows.silent(key), held_out, number, rng)
+        # A text in which it is silent may lie beside a firing that is shown, and share words with it.
+        quiet = _apart(windows.silent(key), spans + [(window.start, window.end) for window in held_out])
+        return _detection(quiet, held_out, number, rng)
     return _fuzzing(held_out, number, rng, windows.threshold)
 
 
-def _apart(candidates: Sequence[Window], shown: Sequence[tuple[int, ...]]) -> list[Window]:
+def _apart(candidates: Sequence[Window], shown: Sequence[tuple[int, int]]) -> list[Window]:
     """Windows that touch neither a shown place nor each other, in their order."""
-    taken = [(span[0], span[1]) for span in shown]
+    taken = list(shown)
     kept: list[Window] = []
     for window in candidates:
         if all(window.start >= end or window.end <= start for start, end in taken):

@@ -74,6 +74,20 @@ def test_questions_share_no_text_with_each_other_or_with_the_label() -> None:
     assert {200, 201} & {w.position for w in ask(close, "detection").windows} == {200}
 
 
+def test_silent_texts_share_no_word_with_the_label_or_with_a_firing_one() -> None:
+    texts = Texts([window(10 * i) for i in range(20)], silent=20)
+    # Silent, but two tokens of them were shown, or are asked about as part of a firing text.
+    beside = [window(998, (0.0,) * 4), window(12, (0.0,) * 4)]
+    texts._silent = beside + texts._silent
+    used = [
+        text.position
+        for number in range(4)
+        for text in ask(texts, "detection", number, [[999, 1010]]).windows
+    ]
+    assert len(used) == len(set(used)) == 40
+    assert not {998, 12} & set(used)
+
+
 def _pairs(asked: Question) -> tuple[tuple[Window, ...], tuple[bool, ...]]:
     return asked.windows, asked.truth
 
