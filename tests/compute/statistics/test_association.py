@@ -27,11 +27,17 @@ def test_a_table_by_hand() -> None:
 
 
 def test_intervals_of_few_counts_against_tables() -> None:
-    # Chi-squared quantiles for 1, 3, 5 and 21 degrees of freedom, halved: counts 0, 1, 2 and 10.
-    found = associations(np.array([0.0, 1, 2, 10]), 1000, np.full(4, 1000.0), 1_000_000)
+    # Chi-squared quantiles for 1, 3, 4, 5, 7, 8 and 21 degrees of freedom, halved: counts 0, 1, 1½ (a mass)
+    # and so on, up to 10.
+    counts = np.array([0.0, 1, 1.5, 2, 3, 3.5, 10])
+    found = associations(counts, 1000, np.full(7, 1000.0), 1_000_000)
     low, high = np.exp(found.pmi_low) * 1.5, np.exp(found.pmi_high) * 1.5
-    assert low == pytest.approx(np.array([0.000982, 0.2158, 0.8312, 10.283]) / 2, rel=0.05)
-    assert high == pytest.approx(np.array([5.024, 9.348, 12.833, 35.479]) / 2, rel=0.05)
+    expected = np.array([0.000982, 0.2158, 0.4844, 0.8312, 1.6899, 2.1797, 10.283]) / 2
+    assert low == pytest.approx(expected, rel=0.02)
+    assert low[:5] == pytest.approx(expected[:5], rel=5e-4)
+    assert high == pytest.approx(
+        np.array([5.024, 9.348, 11.143, 12.833, 16.013, 17.535, 35.479]) / 2, rel=0.02
+    )
 
 
 def test_wilson_intervals_against_published_values() -> None:
