@@ -35,6 +35,8 @@ ComponentSort = Literal[
     "-label",
     "label",
 ]
+#: Which components a table keeps by their label: any, none, one given by a person, one given by a model.
+Labelled = Literal["any", "none", "person", "model"]
 #: The most entries a list holds, and the most components a page of them.
 MAX_K = 1000
 MAX_PAGE = 2000
@@ -221,6 +223,14 @@ class StrongestEnd(Schema):
     value: float
 
 
+class EndReading(Schema):
+    """How a filter by the strongest source or target was read."""
+
+    kind: Literal["key", "site", "layer", "token"]
+    text: str = Field(description="The key, site, layer or the token's text")
+    tokens: list[Token] = Field(description="The tokens that the text means; empty for the other kinds")
+
+
 class TokenAssociation(Schema):
     """How a component's firing goes with one token; for output tokens counts are predicted mass.
 
@@ -283,8 +293,8 @@ class ComponentSummary(Schema):
     top_tokens: list[str] = Field(
         description="Input tokens with the largest share of its CI mass; may be empty"
     )
-    strongest_source: StrongestEnd | None = Field(description="Only in a table sorted by it")
-    strongest_target: StrongestEnd | None = Field(description="Only in a table sorted by it")
+    strongest_source: StrongestEnd | None = Field(description="Only in a table sorted or filtered by it")
+    strongest_target: StrongestEnd | None = Field(description="Only in a table sorted or filtered by it")
     fires_on: TokenAssociation | None = Field(
         description="With the token of the filter fires_on that it goes with most surely; null without the filter"
     )
@@ -296,6 +306,8 @@ class ComponentPage(Schema):
     total: int = Field(description="How many match the filter")
     tokens: int | None = Field(description="Tokens that the statistics rest on; null where there are none")
     fires_on: list[Token] | None = Field(description="The tokens that fires_on means; null without it")
+    strongest_source: EndReading | None = Field(description="What the filter means; null without it")
+    strongest_target: EndReading | None = Field(description="What the filter means; null without it")
     next_cursor: str | None
     scan_seconds: float | None = Field(
         description="What the scan behind this sort or filter took, once for each subrun; null where none was needed"
@@ -320,6 +332,9 @@ class ComponentCard(Schema):
     kind: NodeKind
     label: str | None
     summary: ComponentSummary | None
+    statistics_tokens: int | None = Field(
+        description="Tokens that the summary rests on; the evidence may rest on others"
+    )
     count: int | None = Field(description="Occurrences in the corpus, for embed and output tokens")
     input_tokens: list[TokenShare]
     evidence: CompactEvidence | None = Field(

@@ -17,6 +17,7 @@ from backend.schemas import (
     ComponentPage,
     ComponentSort,
     EntryList,
+    Labelled,
     Metric,
     Sign,
 )
@@ -53,6 +54,38 @@ def list_page(
     ] = None,
     min_density: Annotated[float | None, Query(ge=0, le=1)] = None,
     max_density: Annotated[float | None, Query(ge=0, le=1)] = None,
+    min_mean_ci: Annotated[float | None, Query(ge=0, le=1)] = None,
+    max_mean_ci: Annotated[float | None, Query(ge=0, le=1)] = None,
+    label: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            description="Only components whose label, as the table shows it, has all of these words in it",
+        ),
+    ] = None,
+    labelled: Annotated[
+        Labelled | None,
+        Query(description="Only components that have a label, none, or one given by a person or by a model"),
+    ] = None,
+    strongest_source: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=200,
+            description="Only components whose strongest source, of either sign by normalised attr, is this: a key, "
+            "anything in a site (0.attn.q, embed) or in a layer (0, 0.attn), or an input token by its text; text "
+            "with a digit, a dot or a colon in double quotes",
+        ),
+    ] = None,
+    strongest_target: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=200,
+            description="As strongest_source, of the strongest target: a key, a site or output, a layer, or an "
+            "output token by its text",
+        ),
+    ] = None,
     cluster: Annotated[
         str | None,
         Query(
@@ -79,7 +112,23 @@ def list_page(
     """Components with their statistics, page by page; those without what is sorted by come last."""
     if cluster is not None:
         clustering = find_clustering(run, clustering).subrun
-    listing = Listing(site, q, fires_on, min_density, max_density, sort, cluster, clustering, iteration)
+    listing = Listing(
+        site=site,
+        q=q,
+        fires_on=fires_on,
+        min_density=min_density,
+        max_density=max_density,
+        min_mean_ci=min_mean_ci,
+        max_mean_ci=max_mean_ci,
+        label=label,
+        labelled=labelled,
+        strongest_source=strongest_source,
+        strongest_target=strongest_target,
+        sort=sort,
+        cluster=cluster,
+        clustering=clustering,
+        iteration=iteration,
+    )
     return list_components(workshop, run, listing, cursor=cursor, limit=limit)
 
 

@@ -167,9 +167,10 @@ def card(
             reason = f"{error.reason}; {error.hint}" if error.hint else error.reason
             return Unavailable(direction=direction, metric=metric, sign=sign, reason=reason)
 
-    row = shares = count = None
+    row = shares = count = tokens = None
     if kind == "component":
         rows = run.table()
+        tokens = rows.tokens
         row = summary(run, rows, rows.position(key))
         shares = token_shares(run, rows, rows.position(key))
     elif kind in ("embed", "output"):
@@ -195,6 +196,7 @@ def card(
         kind=kind,
         label=run.label(key),
         summary=row,
+        statistics_tokens=tokens,
         count=count,
         input_tokens=shares or [],
         evidence=evidence,

@@ -39,11 +39,16 @@ _STEPS_SHOWN = 100
 def labels_of(workshop: Workshop, run: Run) -> dict[str, Label]:
     """Key → what the component is called: by a person, else by the newest label set that names it."""
     try:
-        given = workshop.database.label_sets.labels(run.name, run.digest)
-        found = {key: _given(key, label) for key, label in given.items()}
-        return found | {label.key: _label(label) for label in _of_people(workshop, run)}
+        return read_labels(workshop, run)
     except DatabaseError:
         return {}
+
+
+def read_labels(workshop: Workshop, run: Run) -> dict[str, Label]:
+    """As :func:`labels_of`, where nothing can be said without them; raises what is wrong with the database."""
+    given = workshop.database.label_sets.labels(run.name, run.digest)
+    found = {key: _given(key, label) for key, label in given.items()}
+    return found | {label.key: _label(label) for label in _of_people(workshop, run)}
 
 
 def label_texts(workshop: Workshop, run: Run) -> dict[str, str]:
@@ -70,8 +75,7 @@ def revision(workshop: Workshop, run: Run) -> str:
 
 def list_labels(workshop: Workshop, run: Run, q: str | None) -> LabelList:
     watch = Stopwatch()
-    _of_people(workshop, run)  # raises what is wrong with the database
-    labels = labels_of(workshop, run)
+    labels = read_labels(workshop, run)
     words = [] if q is None else q.casefold().split()
     found = [label for label in labels.values() if all(word in _haystack(label) for word in words)]
     return LabelList(

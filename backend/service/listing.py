@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from backend.errors import ServiceError
+from backend.label_schemas import Label
 from backend.schemas import (
     ComponentPage,
     ComponentSort,
     ComponentSummary,
+    EndReading,
+    Labelled,
     StrongestEnd,
     Token,
     TokenAssociation,
@@ -20,17 +23,19 @@ from backend.schemas import (
 from backend.service import clusters
 from backend.service.association import associated
 from backend.service.cursors import Cursors
+from backend.service.ends import EndColumn, EndFilter, by_site, parse_end
 from backend.service.evidence import token_associations
-from backend.service.labels import label_texts, labels_of
+from backend.service.labels import label_texts, labels_of, read_labels
 from backend.service.run import Run
 from backend.service.table import ComponentTable
 from backend.service.timing import Stopwatch
 from backend.service.workshop import Workshop
-from compute.address import Address, parse_address, parse_key
-from storage.strongest import Ends, StrongestEnds
+from compute.address import parse_address, parse_key
+from storage.strongest import StrongestEnds
 
 #: Input tokens named in a row of the table.
 _TOKENS_SHOWN = 5
+_END_COLUMNS: tuple[EndColumn, ...] = ("strongest_source", "strongest_target")
 
 
 def summary(run: Run, rows: ComponentTable, position: int) -> ComponentSummary:
@@ -83,6 +88,14 @@ class Listing:
     fires_on: str | None = None
     min_density: float | None = None
     max_density: float | None = None
+    min_mean_ci: float | None = None
+    max_mean_ci: float | None = None
+    #: Words that all occur in its label, and whose label it is.
+    label: str | None = None
+    labelled: Labelled | None = None
+    #: What its strongest source and target are, as :mod:`backend.service.ends` reads them.
+    strongest_source: str | None = None
+    strongest_target: str | None = None
     sort: ComponentSort = "key"
     #: A cluster's number, ``alone`` or ``unknown``, in a clustering at an iteration.
     cluster: str | None = None
@@ -97,19 +110,32 @@ class Listing:
 def list_components(
     workshop: Workshop, run: Run, listing: Listing, *, cursor: str | None, limit: int
 ) -> ComponentPage:
-    """One page; raises a 404 for a site that the run does not have or a cursor of another listing, and a
-    409 or 503 where what it is sorted or filtered by is not there."""
+    """One page; raises a 404 for a site that the run does not have or a cursor of another listing, a
+    422 for bounds and ends that cannot be, and a 409 or 503 where what it is sorted or filtered by is
+    not there."""
     watch = Stopwatch()
+    _check(listing)
     rows = run.table()
-    ends = run.strongest_ends() if listing.column in ("strongest_source", "strongest_target") else None
+    filters = _end_filters(run, listing)
+    shown_ends: list[EndColumn] = [
+        column for column in _END_COLUMNS if column == listing.column or column in filters
+    ]
+    ends = run.strongest_ends() if shown_ends else None
     on = None if listing.fires_on is None else _FiresOn(run, listing.fires_on)
     texts = label_texts(workshop, run) if listing.q and listing.q.strip() else {}
-    names = {}
+    labels: dict[str, Label] = {}
+    if listing.label or listing.labelled is not None:
+        labels = read_labels(workshop, run)
+    elif listing.column == "label":
+        labels = labels_of(workshop, run)
+    called = {key: words for key, label in labels.items() if (words := _words(label)) and key in rows.row_of}
+    keep = _selected(run, rows, listing, texts, on) & _labelled(rows, listing, labels, called)
+    if ends is not None:
+        for wanted in filters.values():
+            keep &= wanted.keep(run, ends.value)
+    chosen = np.flatnonzero(keep)
     if listing.column == "label":
-        names = {key: label.name for key, label in labels_of(workshop, run).items() if label.name}
-    chosen = np.flatnonzero(_selected(run, rows, listing, texts, on))
-    if listing.column == "label":
-        values = _by_name(run, names)
+        values = _by_name(rows, called)
     else:
         values = _values(run, rows, listing, None if ends is None else ends.value, on)
     if values is not None:
@@ -117,7 +143,8 @@ def list_components(
         # A stable sort keeps display order among equals; NaN sorts last either way.
         chosen = chosen[np.argsort(-values if listing.sort.startswith("-") else values, kind="stable")]
     subruns = (rows.subrun, None if ends is None else run.attributions().subrun, on and on.subrun)
-    cursors = Cursors(listing, *subruns, sorted(names.items()))
+    names = sorted((key, words, labels[key].source) for key, words in called.items())
+    cursors = Cursors(listing, *subruns, names)
     start = cursors.start(
         cursor, "cursors hold for the same filters and sort, until there are new numbers to sort by."
     )
@@ -126,20 +153,50 @@ def list_components(
     for position in chosen[start:end].tolist():
         update: dict[str, object] = {}
         if ends is not None:
-            update[listing.column] = _end(run, ends.value, listing.column, position)
+            update.update((column, _end(run, ends.value, column, position)) for column in shown_ends)
         if on is not None:
             update["fires_on"] = on.of(position)
         shown.append(summary(run, rows, position).model_copy(update=update))
+    readings: dict[EndColumn, EndReading] = {column: one.reading for column, one in filters.items()}
+    scans = [scan.seconds for scan in (ends, on) if scan is not None]
     return ComponentPage(
         run=run.name,
         components=shown,
         total=len(chosen),
         tokens=rows.tokens,
         fires_on=None if on is None else on.tokens,
+        strongest_source=readings.get("strongest_source"),
+        strongest_target=readings.get("strongest_target"),
         next_cursor=cursors.after(end, len(chosen)),
-        scan_seconds=ends.seconds if ends is not None else None if on is None else on.seconds,
+        scan_seconds=sum(scans) if scans else None,
         seconds=watch.seconds,
     )
+
+
+def _check(listing: Listing) -> None:
+    for name in ("density", "mean_ci"):
+        least, most = getattr(listing, f"min_{name}"), getattr(listing, f"max_{name}")
+        if least is not None and most is not None and least > most:
+            raise ServiceError(
+                422,
+                "bad_input",
+                f"min_{name} is {least:g}, above max_{name}, {most:g}: nothing lies between them",
+                "Exchange them, or leave one out.",
+            )
+    if listing.labelled == "none" and (listing.label or "").split():
+        raise ServiceError(
+            422,
+            "bad_input",
+            "What has no label has no words in it either",
+            "Leave out label, or labelled=none.",
+        )
+
+
+def _end_filters(run: Run, listing: Listing) -> dict[EndColumn, EndFilter]:
+    given = {"strongest_source": listing.strongest_source, "strongest_target": listing.strongest_target}
+    return {
+        column: parse_end(run, column, text) for column in _END_COLUMNS if (text := given[column]) is not None
+    }
 
 
 class _FiresOn:
@@ -191,33 +248,51 @@ def _values(
                 "Give fires_on, or sort by another column.",
             )
         return on.sizes
-    if ends is not None:
-        by_site = _by_site(ends, listing.column)
-        return np.concatenate([np.abs(by_site[address].value) for address in run.starts])
+    for column in _END_COLUMNS:
+        if ends is not None and listing.column == column:
+            sites = by_site(ends, column)
+            return np.concatenate([np.abs(sites[address].value) for address in run.starts])
     return rows.columns[listing.column]
 
 
-def _by_name(run: Run, names: Mapping[str, str]) -> np.ndarray:
+def _by_name(rows: ComponentTable, names: Mapping[str, str]) -> np.ndarray:
     """Places of the components in the order of their labels' names; NaN where there is none."""
-    values = np.full(len(run.component_keys), np.nan)
+    values = np.full(len(rows.keys), np.nan)
     order = {name: place for place, name in enumerate(sorted(set(names.values()), key=_folded))}
     for key, name in names.items():
-        values[run.flat_index(run.component(key))] = order[name]
+        values[rows.row_of[key]] = order[name]
     return values
+
+
+def _words(label: Label) -> str:
+    """What the table shows of a label: its name, else how its note begins; nothing of mere stars."""
+    return label.name or label.text.split("\n", 1)[0]
+
+
+def _labelled(
+    rows: ComponentTable, listing: Listing, labels: Mapping[str, Label], called: Mapping[str, str]
+) -> np.ndarray:
+    """Which components the filters by label keep, [n] bool; ``called`` is what the table shows of them."""
+    words = (listing.label or "").casefold().split()
+    if listing.labelled is None and not words:
+        return np.ones(len(rows.keys), bool)
+    named = np.zeros(len(rows.keys), bool)
+    for key, text in called.items():
+        by = "person" if labels[key].source == "person" else "model"
+        if listing.labelled in ("person", "model") and by != listing.labelled:
+            continue
+        named[rows.row_of[key]] = all(word in text.casefold() for word in words)
+    return ~named if listing.labelled == "none" else named
 
 
 def _folded(name: str) -> tuple[str, str]:
     return name.casefold(), name
 
 
-def _by_site(ends: StrongestEnds, column: str) -> dict[Address, Ends]:
-    return ends.sources if column == "strongest_source" else ends.targets
-
-
-def _end(run: Run, ends: StrongestEnds, column: str, position: int) -> StrongestEnd | None:
+def _end(run: Run, ends: StrongestEnds, column: EndColumn, position: int) -> StrongestEnd | None:
     key = parse_key(run.component_keys[position])
     assert isinstance(key.index, int)
-    found = _by_site(ends, column)[key.address]
+    found = by_site(ends, column)[key.address]
     other = found.key(key.index)
     if other is None:
         return None
@@ -227,17 +302,21 @@ def _end(run: Run, ends: StrongestEnds, column: str, position: int) -> Strongest
 def _selected(
     run: Run, rows: ComponentTable, listing: Listing, texts: Mapping[str, str], on: _FiresOn | None
 ) -> np.ndarray:
-    """Which components the filters keep, [n] bool; an unknown density is none."""
+    """Which components the filters keep, [n] bool; an unknown density or mean CI is none."""
     site, q = listing.site, listing.q
     keep = np.ones(len(rows.keys), bool)
     if on is not None:
         keep &= ~np.isnan(on.sizes)
     if listing.cluster is not None:
         keep &= clusters.keep(run, listing.cluster, listing.clustering, listing.iteration)
-    if listing.min_density is not None:
-        keep &= rows.columns["density"] >= listing.min_density
-    if listing.max_density is not None:
-        keep &= rows.columns["density"] <= listing.max_density
+    for name, least, most in (
+        ("density", listing.min_density, listing.max_density),
+        ("mean_ci", listing.min_mean_ci, listing.max_mean_ci),
+    ):
+        if least is not None:
+            keep &= rows.columns[name] >= least
+        if most is not None:
+            keep &= rows.columns[name] <= most
     if site is not None:
         address = parse_address(site)
         if address not in rows.starts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,6 +32,11 @@ class ComponentTable:
     ci_sum: np.ndarray
     token_count: np.ndarray | None
 
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of each component by its key as text."""
+        return {key: row for row, key in enumerate(self.keys)}
+
     def position(self, key: Key) -> int:
         """The row of a component's key."""
         assert isinstance(key.index, int)
@@ -58,14 +64,15 @@ def build_table(
         return np.concatenate([statistics.site(name, address) for address in addresses]).astype(np.float64)
 
     tokens = None if statistics is None else statistics.tokens
-    per_token = 1 / tokens if tokens else np.nan
+    # Divided, not multiplied by an inverse: a harvest of the same text gives the same digits.
+    positions = tokens or np.nan
     norms = [np.linalg.norm(tensors[f"components.{address}.U"], axis=1) for address in addresses]
     ci_sum = gathered("ci_sum")
     columns = {
-        "mean_ci": ci_sum * per_token,
-        "density": gathered("alive_count") * per_token,
+        "mean_ci": ci_sum / positions,
+        "density": gathered("alive_count") / positions,
         "max_ci": gathered("ci_max"),
-        "activation_rms": np.sqrt(gathered("activation_square_sum") * per_token) * np.concatenate(norms),
+        "activation_rms": np.sqrt(gathered("activation_square_sum") / positions) * np.concatenate(norms),
     }
     top_token, top_token_ci = np.full((n, 10), -1), np.zeros((n, 10))
     if statistics is not None:

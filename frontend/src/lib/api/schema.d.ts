@@ -1061,7 +1061,11 @@ export interface paths {
          */
         get: operations["label_sets_list"];
         put?: never;
-        post?: never;
+        /**
+         * Start
+         * @description Label and score what was estimated, or go on with a set. Only for the owner; anybody may stop it.
+         */
+        post: operations["labelling_start"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1122,6 +1126,46 @@ export interface paths {
         get: operations["label_sets_compare"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/labelling": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get
+         * @description Which model the page may ask, at what prices, and whether whoever asks this may start it.
+         */
+        get: operations["labelling_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/label-sets:estimate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Estimate
+         * @description What labelling would cost. Sends nothing to the language model. Only for the owner.
+         */
+        post: operations["labelling_estimate"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1756,6 +1800,11 @@ export interface components {
             label: string | null;
             summary: components["schemas"]["ComponentSummary"] | null;
             /**
+             * Statistics Tokens
+             * @description Tokens that the summary rests on; the evidence may rest on others
+             */
+            statistics_tokens: number | null;
+            /**
              * Count
              * @description Occurrences in the corpus, for embed and output tokens
              */
@@ -1852,6 +1901,10 @@ export interface components {
              * @description The tokens that fires_on means; null without it
              */
             fires_on: components["schemas"]["Token"][] | null;
+            /** @description What the filter means; null without it */
+            strongest_source: components["schemas"]["EndReading"] | null;
+            /** @description What the filter means; null without it */
+            strongest_target: components["schemas"]["EndReading"] | null;
             /** Next Cursor */
             next_cursor: string | null;
             /**
@@ -1889,9 +1942,9 @@ export interface components {
              * @description Input tokens with the largest share of its CI mass; may be empty
              */
             top_tokens: string[];
-            /** @description Only in a table sorted by it */
+            /** @description Only in a table sorted or filtered by it */
             strongest_source: components["schemas"]["StrongestEnd"] | null;
-            /** @description Only in a table sorted by it */
+            /** @description Only in a table sorted or filtered by it */
             strongest_target: components["schemas"]["StrongestEnd"] | null;
             /** @description With the token of the filter fires_on that it goes with most surely; null without the filter */
             fires_on: components["schemas"]["TokenAssociation"] | null;
@@ -2048,6 +2101,27 @@ export interface components {
              * @default 0.01
              */
             epsilon: number;
+        };
+        /**
+         * EndReading
+         * @description How a filter by the strongest source or target was read.
+         */
+        EndReading: {
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "key" | "site" | "layer" | "token";
+            /**
+             * Text
+             * @description The key, site, layer or the token's text
+             */
+            text: string;
+            /**
+             * Tokens
+             * @description The tokens that the text means; empty for the other kinds
+             */
+            tokens: components["schemas"]["Token"][];
         };
         /**
          * Entry
@@ -3094,7 +3168,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "graph" | "intervention" | "circuits" | "search_index";
+            kind: "graph" | "intervention" | "circuits" | "search_index" | "labels";
             /** Run */
             run: string;
             /**
@@ -3133,6 +3207,8 @@ export interface components {
             created: string;
             error: components["schemas"]["ErrorBody"] | null;
             result: components["schemas"]["JobResult"] | null;
+            /** @description Of labels only */
+            labelling?: components["schemas"]["LabellingProgress"] | null;
         };
         /** JobList */
         JobList: {
@@ -3154,6 +3230,13 @@ export interface components {
             circuit_ids?: number[] | null;
             /** Search Subrun */
             search_subrun?: string | null;
+            /** Label Set Id */
+            label_set_id?: number | null;
+            /**
+             * Ended
+             * @description Of labels: "finished", or "cap" where going on might have cost too much
+             */
+            ended?: string | null;
         };
         /**
          * Label
@@ -3359,6 +3442,61 @@ export interface components {
             source: string;
         };
         /**
+         * LabelEstimate
+         * @description What is still to be asked, counted on the prompts themselves; answers are guessed.
+         */
+        LabelEstimate: {
+            /** Run */
+            run: string;
+            /** Name */
+            name: string;
+            /**
+             * Label Set Id
+             * @description The set of this name, which is gone on with
+             */
+            label_set_id: number | null;
+            /**
+             * Strategy
+             * @enum {string}
+             */
+            strategy: "evidence" | "context";
+            /** Components */
+            components: number;
+            /**
+             * Never Fire
+             * @description Of the components asked for; they are left out
+             */
+            never_fire: number;
+            /**
+             * Requests
+             * @description At most, if nothing has to be asked twice
+             */
+            requests: number;
+            /** Prompt Tokens */
+            prompt_tokens: number;
+            /** Completion Tokens */
+            completion_tokens: number;
+            /**
+             * Cost
+             * @description At the prices of the server; null without
+             */
+            cost: number | null;
+            /**
+             * Spent
+             * @description By earlier parts of the set; null without prices
+             */
+            spent: number | null;
+            /** Spent Tokens */
+            spent_tokens: number;
+            /**
+             * Digest
+             * @description To be sent back on starting
+             */
+            digest: string;
+            /** Seconds */
+            seconds: number;
+        };
+        /**
          * LabelFile
          * @description An exported file of labels; the CSV file has the fields of ``labels`` as its columns.
          */
@@ -3493,6 +3631,55 @@ export interface components {
             key: string;
             one: components["schemas"]["SetLabel"] | null;
             other: components["schemas"]["SetLabel"] | null;
+        };
+        /**
+         * LabelPrices
+         * @description Of a million tokens.
+         */
+        LabelPrices: {
+            /** Prompt */
+            prompt: number;
+            /** Completion */
+            completion: number;
+        };
+        /**
+         * LabelRequest
+         * @description What is to be labelled. ``go_on`` names a set whose components, strategy and texts are taken.
+         */
+        LabelRequest: {
+            /**
+             * Strategy
+             * @default evidence
+             * @enum {string}
+             */
+            strategy: "evidence" | "context";
+            /** Keys */
+            keys?: string[] | null;
+            /**
+             * Top
+             * @description Without keys: so many, by mean CI
+             * @default 100
+             */
+            top: number;
+            /**
+             * Trials
+             * @description Questions of each kind to score a label
+             * @default 1
+             */
+            trials: number;
+            /**
+             * Examples
+             * @description Texts shown of a component
+             * @default 12
+             */
+            examples: number;
+            /**
+             * Name
+             * @description Of the set; default of the model
+             */
+            name?: string | null;
+            /** Go On */
+            go_on?: number | null;
         };
         /**
          * LabelScore
@@ -3653,6 +3840,60 @@ export interface components {
             error: string;
         };
         /**
+         * LabelStart
+         * @description The same as was estimated, with what it may cost at most.
+         */
+        LabelStart: {
+            /**
+             * Strategy
+             * @default evidence
+             * @enum {string}
+             */
+            strategy: "evidence" | "context";
+            /** Keys */
+            keys?: string[] | null;
+            /**
+             * Top
+             * @description Without keys: so many, by mean CI
+             * @default 100
+             */
+            top: number;
+            /**
+             * Trials
+             * @description Questions of each kind to score a label
+             * @default 1
+             */
+            trials: number;
+            /**
+             * Examples
+             * @description Texts shown of a component
+             * @default 12
+             */
+            examples: number;
+            /**
+             * Name
+             * @description Of the set; default of the model
+             */
+            name?: string | null;
+            /** Go On */
+            go_on?: number | null;
+            /**
+             * Estimate
+             * @description The digest of its estimate
+             */
+            estimate: string;
+            /**
+             * Cap
+             * @description This job must not cost more; needed with prices
+             */
+            cap?: number | null;
+            /**
+             * Cap Tokens
+             * @description This job must not take more tokens
+             */
+            cap_tokens?: number | null;
+        };
+        /**
          * LabelStep
          * @description A step of a label's history: one person's typing in one field, or an imported file.
          */
@@ -3731,6 +3972,86 @@ export interface components {
              * @default
              */
             author: string;
+        };
+        /**
+         * Labelling
+         * @description What the server was started to let label components. Without the right, the page only looks at sets.
+         */
+        Labelling: {
+            /**
+             * Available
+             * @description Whether labels can be made from the page at all
+             */
+            available: boolean;
+            /**
+             * Owner
+             * @description Whether this request came with the right to start it
+             */
+            owner: boolean;
+            /**
+             * Endpoint
+             * @description Host and port of the language model's server
+             */
+            endpoint: string | null;
+            /** Model */
+            model: string | null;
+            prices: components["schemas"]["LabelPrices"] | null;
+            /**
+             * Cap
+             * @description What may be spent from the page, in all
+             */
+            cap: number | null;
+            /** Cap Tokens */
+            cap_tokens: number | null;
+            /**
+             * Cap Left
+             * @description What is left of it until the server is stopped
+             */
+            cap_left: number | null;
+            /** Cap Tokens Left */
+            cap_tokens_left: number | null;
+            /**
+             * Hint
+             * @description How to get the right; empty for whoever has it
+             */
+            hint: string;
+        };
+        /**
+         * LabellingProgress
+         * @description What a labelling has come to; money in the currency of the prices that the server was started with.
+         */
+        LabellingProgress: {
+            /** Label Set Id */
+            label_set_id: number;
+            /** Name */
+            name: string;
+            /**
+             * Failed
+             * @description Questions of this phase without an answer that can be used
+             */
+            failed: number;
+            /**
+             * Requests
+             * @description Sent by this job; as everything here, those of earlier ones left out
+             */
+            requests: number;
+            /**
+             * Tokens
+             * @description Of prompts and answers; what nobody counted is here at its largest
+             */
+            tokens: number;
+            /**
+             * Cost
+             * @description null without prices
+             */
+            cost: number | null;
+            /**
+             * Cap
+             * @description What this job may spend at most
+             */
+            cap: number | null;
+            /** Cap Tokens */
+            cap_tokens: number | null;
         };
         /** NodeChange */
         NodeChange: {
@@ -4261,6 +4582,11 @@ export interface components {
             match: string;
             /** Right */
             right: string;
+            /**
+             * Spans
+             * @description The match, and every place of the other terms near it that these tokens hold, in the order of the text. A term without a place here stands farther off: ask for more tokens
+             */
+            spans: components["schemas"]["SearchSpan"][];
         };
         /**
          * SearchIndexInfo
@@ -4368,6 +4694,37 @@ export interface components {
             documents: number;
             /** Seconds */
             seconds: number;
+        };
+        /**
+         * SearchSpan
+         * @description Where a term stands in a hit's text.
+         */
+        SearchSpan: {
+            /**
+             * Term
+             * @description Which of terms it is; 0 in exact mode
+             */
+            term: number;
+            /**
+             * Start
+             * @description First character in left + match + right, counted in Unicode code points
+             */
+            start: number;
+            /**
+             * End
+             * @description The character after its last
+             */
+            end: number;
+            /**
+             * First
+             * @description Index in tokens of the first that it touches
+             */
+            first: number;
+            /**
+             * Last
+             * @description Index in tokens of the last that it touches
+             */
+            last: number;
         };
         /**
          * SetLabel
@@ -4899,6 +5256,16 @@ export interface operations {
                 fires_on?: string | null;
                 min_density?: number | null;
                 max_density?: number | null;
+                min_mean_ci?: number | null;
+                max_mean_ci?: number | null;
+                /** @description Only components whose label, as the table shows it, has all of these words in it */
+                label?: string | null;
+                /** @description Only components that have a label, none, or one given by a person or by a model */
+                labelled?: ("any" | "none" | "person" | "model") | null;
+                /** @description Only components whose strongest source, of either sign by normalised attr, is this: a key, anything in a site (0.attn.q, embed) or in a layer (0, 0.attn), or an input token by its text; text with a digit, a dot or a colon in double quotes */
+                strongest_source?: string | null;
+                /** @description As strongest_source, of the strongest target: a key, a site or output, a layer, or an output token by its text */
+                strongest_target?: string | null;
                 /** @description Only members of this cluster, or alone, or unknown to the clustering */
                 cluster?: string | null;
                 /** @description The clustering that cluster is of; default the newest */
@@ -10966,11 +11333,124 @@ export interface operations {
             };
         };
     };
+    labelling_start: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The secret of the link that tributary serve printed */
+                "x-tributary-owner"?: string | null;
+            };
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LabelStart"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     label_sets_get: {
         parameters: {
             query?: {
                 /** @description Only with all these words in key or label */
                 q?: string | null;
+                /** @description Only with a label, or only what failed */
+                status?: ("pending" | "done" | "failed") | null;
                 /** @description How many to pass over */
                 start?: number;
                 limit?: number;
@@ -11232,6 +11712,185 @@ export interface operations {
             };
             /** @description Not computed yet, damaged, or changed meanwhile */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    labelling_get: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The secret of the link that tributary serve printed */
+                "x-tributary-owner"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Labelling"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    labelling_estimate: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The secret of the link that tributary serve printed */
+                "x-tributary-owner"?: string | null;
+            };
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LabelRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelEstimate"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
