@@ -6,10 +6,11 @@ import hashlib
 import os
 import platform
 import subprocess
+import time
 import tomllib
 from collections.abc import Generator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,13 +119,52 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         if not task.elapsed or task.completed <= task.fields.get("start", 0):
             return Text("")
-        rate = (task.completed - task.fields.get("start", 0)) / task.elapsed
-        return Text(f"{rate:,.0f} {self.unit}/s" if rate >= 10 else f"{rate:.2f} {self.unit}/s")
+        return Text(_rate((task.completed - task.fields.get("start", 0)) / task.elapsed, self.unit))
+
+
+def _rate(rate: float, unit: str) -> str:
+    return f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.2f} {unit}/s"
+
+
+class LogLines:
+    """Progress where nobody sees a bar, as in the log of a batch job: a line now and then, and one at the end."""
+
+    FIRST = 10.0
+    EVERY = 60.0
+
+    def __init__(self, title: str, total: int, unit: str, start: int) -> None:
+        self._title, self._total, self._unit, self._start = title, total, unit, start
+        self._begin = time.monotonic()
+        self._next = self._begin + self.FIRST
+        self._last = start
+        self._note = ""
+
+    def update(self, completed: int, note: str = "") -> None:
+        self._last, self._note = completed, note
+        if time.monotonic() >= self._next:
+            self.write()
+            self._next = time.monotonic() + self.EVERY
+
+    def write(self) -> None:
+        elapsed = time.monotonic() - self._begin
+        text = f"{self._title} {self._last:,}/{self._total:,} {timedelta(seconds=round(elapsed))}"
+        if self._last > self._start:
+            rate = (self._last - self._start) / elapsed
+            left = timedelta(seconds=round((self._total - self._last) / rate))
+            text = f"{text}, {_rate(rate, self._unit)}, {left} left"
+        console.print(f"{text}  {self._note}".rstrip(), soft_wrap=True, highlight=False)
 
 
 @contextmanager
 def progress(title: str, total: int, unit: str, start: int = 0) -> Generator[Any]:
-    """A progress bar with done/total, rate and time left; yields ``update(completed, note)``."""
+    """Done/total, rate and time left, as a bar or as lines of a log; yields ``update(completed, note)``."""
+    if not console.is_terminal:
+        lines = LogLines(title, total, unit, start)
+        try:
+            yield lines.update
+        finally:
+            lines.write()
+        return
     # On a narrow terminal the numbers matter more than the bar.
     bars = (BarColumn(),) if console.width >= 120 else ()
     columns = (
