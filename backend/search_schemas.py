@@ -14,6 +14,16 @@ MAX_CONTEXT = 512
 MAX_HITS_PAGE = 200
 
 
+class SearchSpan(Schema):
+    """Where a term stands in a hit's text."""
+
+    term: int = Field(description="Which of terms it is; 0 in exact mode")
+    start: int = Field(description="First character in left + match + right, counted in Unicode code points")
+    end: int = Field(description="The character after its last")
+    first: int = Field(description="Index in tokens of the first that it touches")
+    last: int = Field(description="Index in tokens of the last that it touches")
+
+
 class SearchHit(Schema):
     """One match, as tokens of the corpus: what is opened from it is what the model was given."""
 
@@ -28,6 +38,10 @@ class SearchHit(Schema):
     left: str = Field(description="The text of tokens before the match; a match may begin within a token")
     match: str
     right: str
+    spans: list[SearchSpan] = Field(
+        description="The match, and every place of the other terms near it that these tokens hold, in the order of "
+        "the text. A term without a place here stands farther off: ask for more tokens"
+    )
 
 
 class SearchPage(Schema):

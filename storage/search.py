@@ -31,11 +31,23 @@ Ended = Literal["complete", "many", "time"]
 
 
 @dataclass(frozen=True)
+class Span:
+    """Where a term of the query stands: characters of a hit's whole text, and its first and last token there."""
+
+    term: int
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
 class Hit:
     """A match and the tokens around it, all of one document.
 
     ``tokens`` begins at the corpus' token ``first``; the match lies in ``tokens[match_first:match_last + 1]``.
-    ``left``, ``match`` and ``right`` are those tokens' text, cut at the match.
+    ``left``, ``match`` and ``right`` are those tokens' text, cut at the match. ``spans`` are the match and
+    what of the other terms near it lies in these tokens, in the order of the text.
     """
 
     document: int
@@ -47,6 +59,7 @@ class Hit:
     left: str
     match: str
     right: str
+    spans: tuple[Span, ...]
 
 
 class Search:
@@ -162,6 +175,23 @@ class Search:
         """The bytes of a match."""
         return self._found[number]
 
+    def others(self, number: int) -> list[tuple[int, int, int]]:
+        """The other terms near a match: the number of each in the query, and its bytes."""
+        if len(self.query.terms) < 2:
+            return []
+        byte = self._found[number][0]
+        low = max(0, byte - self._around)
+        content = self.index.text(low, byte + self._around)
+        # Folding never changes how many characters there are, though their bytes may differ.
+        original = decode(content[: byte - low]) + decode(content[byte - low :])
+        text = original if self.query.match_case else fold(original)
+        place = len(decode(content[: byte - low]))
+        found: list[tuple[int, int, int]] = []
+        for term, first, end in self._matcher.others(text, place):
+            begins = low + _length(original[:first])
+            found.append((term, begins, begins + _length(original[first:end])))
+        return found
+
 
 def _length(text: str | bytes) -> int:
     """How many bytes a piece of text has."""
@@ -182,8 +212,13 @@ class Reader:
         self.corpus = corpus
         self._table = table
 
-    def hit(self, match: tuple[int, int], left: int, right: int) -> Hit:
-        """The tokens of a match, and up to so many to its left and right in its document."""
+    def hit(
+        self, match: tuple[int, int], left: int, right: int, others: Sequence[tuple[int, int, int]] = ()
+    ) -> Hit:
+        """The tokens of a match, and up to so many to its left and right in its document.
+
+        ``others`` are those of :meth:`Search.others`.
+        """
         first, last, start, end = self._tokens(match)
         document = int(np.searchsorted(self.corpus.offsets, first, side="right")) - 1
         low = max(int(self.corpus.offsets[document]), first - left)
@@ -197,6 +232,13 @@ class Reader:
             raise StoreDamagedError(
                 self.index.path / "text.bin", "is not the text of this corpus", "make the index again"
             )
+        sides = (before + inside[:start], matched, inside[end:] + after)
+        begins = match[0] - len(sides[0])
+        edges = np.cumsum([begins, *(len(self._table[token]) for token in ids)])
+        wanted = [(0, *match), *others]
+        spans = [
+            _span(begins, sides, edges, *one) for one in wanted if edges[0] < one[2] and one[1] < edges[-1]
+        ]
         return Hit(
             document=document,
             position=first,
@@ -204,9 +246,10 @@ class Reader:
             tokens=tuple(ids),
             match_first=first - low,
             match_last=last - low,
-            left=_shown(before + inside[:start]),
+            left=_shown(sides[0]),
             match=_shown(matched),
-            right=_shown(inside[end:] + after),
+            right=_shown(sides[2]),
+            spans=tuple(sorted(spans, key=lambda span: (span.start, span.term))),
         )
 
     def _tokens(self, match: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -226,3 +269,26 @@ class Reader:
 
 def _shown(text: bytes) -> str:
     return text.replace(BREAK, b"").decode("utf-8", "replace")
+
+
+def _span(
+    begins: int, sides: tuple[bytes, bytes, bytes], edges: np.ndarray, term: int, first: int, end: int
+) -> Span:
+    """A term as what is shown of it; ``sides`` is the text from byte ``begins`` on, ``edges`` its tokens' bytes."""
+    first, end = max(first, begins), min(end, int(edges[-1]))
+
+    def characters(byte: int) -> int:
+        count, rest = 0, byte - begins
+        # Each side is decoded by itself, so that is how characters are counted.
+        for side in sides:
+            count += len(_shown(side[: max(0, rest)]))
+            rest -= len(side)
+        return count
+
+    return Span(
+        term=term,
+        start=characters(first),
+        end=characters(end),
+        first=int(np.searchsorted(edges, first, side="right")) - 1,
+        last=int(np.searchsorted(edges, end, side="left")) - 1,
+    )

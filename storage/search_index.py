@@ -311,13 +311,24 @@ def _stated_corpus(run: RunDirectory) -> str:
 
 
 def find_index(run: RunDirectory, corpus: TokenCorpus, beside: Path) -> SearchIndex | None:
-    """The newest index of this very corpus, or ``None``; raises :class:`StoreDamagedError`."""
+    """The newest index of this very corpus that can be opened, or ``None``.
+
+    Raises :class:`StoreDamagedError` where there are only others.
+    """
     tokenizer = run.info.files.get(run.info.tokenizer, "")
-    for folder in index_folders(run, beside):
-        for name in subruns(folder):
-            index = SearchIndex.open(folder / name)
-            if index.belongs_to(corpus.sha256, tokenizer):
-                return index
+    folders = [folder / name for folder in index_folders(run, beside) for name in subruns(folder)]
+    damage: StoreDamagedError | None = None
+    # By age wherever they are: one that was made again may lie beside a run that is read-only.
+    for path in sorted(folders, key=lambda path: path.name, reverse=True):
+        try:
+            index = SearchIndex.open(path)
+        except StoreDamagedError as error:
+            damage = damage or error
+            continue
+        if index.belongs_to(corpus.sha256, tokenizer):
+            return index
+    if damage is not None:
+        raise damage
     return None
 
 
@@ -359,6 +370,8 @@ class SearchIndex:
     def __init__(self, path: Path, manifest: _Manifest) -> None:
         self.path = path
         self._manifest = manifest
+        #: What was found to be wrong with it while it was read.
+        self.damage: StoreDamagedError | None = None
         self._checked_text = np.zeros(len(manifest.text_crc32), bool)
         self._checked_grams = np.zeros(len(manifest.grams_crc32), bool)
         self.blocks = self._array("blocks.npy", manifest.blocks_sha256, (manifest.blocks + 1, 2))
@@ -368,7 +381,10 @@ class SearchIndex:
     def open(cls, path: Path) -> SearchIndex:
         """Raises :class:`StoreDamagedError`."""
         file = path / "manifest.json"
-        content = read_signed_json(file)
+        try:
+            content = read_signed_json(file)
+        except StoreDamagedError as error:
+            raise StoreDamagedError(file, error.what, _AGAIN) from error
         if content.get("format") != FORMAT or content.get("version") != VERSION:
             raise StoreDamagedError(file, f"is not a search manifest of version {VERSION}", _AGAIN)
         try:
@@ -443,9 +459,7 @@ class SearchIndex:
         """For each hash value, the blocks of a part that have it; [values, 1024] bool."""
         if not self._checked_grams[part]:
             if zlib.crc32(self._grams[part].data) != self._manifest.grams_crc32[part]:
-                raise StoreDamagedError(
-                    self.path / "grams.bin", f"part {part} does not match its checksum", _AGAIN
-                )
+                raise self._damaged("grams.bin", part)
             self._checked_grams[part] = True
         return np.unpackbits(self._grams[part][values.astype(np.int64)], axis=1).view(bool)
 
@@ -454,10 +468,13 @@ class SearchIndex:
             return
         edges = self.blocks[[part * PART, min((part + 1) * PART, len(self.blocks) - 1)], 1]
         if zlib.crc32(self._text[edges[0] : edges[1]].data) != self._manifest.text_crc32[part]:
-            raise StoreDamagedError(
-                self.path / "text.bin", f"part {part} does not match its checksum", _AGAIN
-            )
+            raise self._damaged("text.bin", part)
         self._checked_text[part] = True
+
+    def _damaged(self, name: str, part: int) -> StoreDamagedError:
+        what = f"part {part} does not match its checksum"
+        self.damage = StoreDamagedError(self.path / name, what, _AGAIN)
+        return self.damage
 
     def verify(self) -> str:
         """Read everything and compare it with its checksums; says what there is."""
@@ -485,5 +502,5 @@ class SearchIndex:
             raise StoreDamagedError(self.path / name, f"cannot be read ({error})", _AGAIN) from error
 
 
-_AGAIN = "remove its folder and run: tributary search-index"
+_AGAIN = "make it again: tributary search-index RUN --again"
 assert NEAR < BLOCK

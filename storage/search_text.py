@@ -211,14 +211,26 @@ class Matcher:
             yield place, place + len(literal)
             place = text.find(literal, place + 1, end + len(literal) - 1)
 
+    def others(self, text: str, place: int) -> Iterator[tuple[int, int, int]]:
+        """The other terms near a match that begins at ``place``: the number of each, and its characters."""
+        low, high = _near(text, place)
+        for number, pattern in enumerate(self._patterns[1:], 1):
+            for found in _rows(pattern, text, low, high + 1):
+                yield number, *found.span()
+
     def _others_near(self, text: str, place: int) -> bool:
         if len(self._patterns) == 1:
             return True
-        # Another document's text is not near, however few characters away.
-        low = max(text.rfind(BREAK_CHARACTER, 0, place) + 1, place - NEAR)
-        stop = text.find(BREAK_CHARACTER, place)
-        high = min(len(text) if stop < 0 else stop, place + NEAR)
+        low, high = _near(text, place)
         return all(any(_rows(pattern, text, low, high + 1)) for pattern in self._patterns[1:])
+
+
+def _near(text: str, place: int) -> tuple[int, int]:
+    """The first and the last character at which a term near ``place`` may begin."""
+    # Another document's text is not near, however few characters away.
+    low = max(text.rfind(BREAK_CHARACTER, 0, place) + 1, place - NEAR)
+    stop = text.find(BREAK_CHARACTER, place)
+    return low, min(len(text) if stop < 0 else stop, place + NEAR)
 
 
 def _rows(pattern: re.Pattern[str], text: str, first: int, end: int) -> Iterator[re.Match[str]]:

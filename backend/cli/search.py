@@ -92,9 +92,13 @@ def _print(found: SearchPage) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     for hit in found.hits:
-        line = Text(_flat(hit.left)[-_SIDE:].rjust(_SIDE), no_wrap=True, overflow="ellipsis")
-        line.append(_flat(hit.match), style="bold reverse")
-        line.append(_flat(hit.right)[:_SIDE].ljust(_SIDE))
+        text, matched = _flat(hit.left + hit.match + hit.right), len(hit.left)
+        low, high = matched - _SIDE, matched + len(hit.match) + _SIDE
+        line = Text(" " * -low + text[max(0, low) : high].ljust(high - max(0, low)))
+        line.no_wrap, line.overflow = True, "ellipsis"
+        for span in hit.spans:
+            style = "bold reverse" if span.term == 0 else "bold underline"
+            line.stylize(style, max(0, span.start - low), max(0, span.end - low))
         line.append(f"  {hit.title[:40]}, token {hit.document_position:,}", style="dim")
         console.print(line)
     more = "more than " if found.ended != "complete" else ""

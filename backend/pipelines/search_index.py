@@ -40,7 +40,13 @@ def make_index(run: RunDirectory, corpus: TokenCorpus, beside: Path, report: Rep
         )
     table = token_bytes(run.tokenizer(), int(run.info.target["vocab_size"]))
     made = provenance(corpus_sha256=corpus.sha256)
-    return build_index(corpus, table, run.info.files[run.info.tokenizer], folder, made, report)
+    try:
+        return build_index(corpus, table, run.info.files[run.info.tokenizer], folder, made, report)
+    except OSError as error:
+        raise StorageError(
+            f"the index cannot be written to {folder} ({error.strerror})",
+            "make room on the disk and try again; nothing was left there",
+        ) from error
 
 
 def make_index_shown(run: RunDirectory, corpus: TokenCorpus, beside: Path) -> SearchIndex:

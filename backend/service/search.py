@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from backend.errors import ServiceError
 from backend.job_schemas import Job, JobResult
 from backend.jobs import Priority, Progress
-from backend.search_schemas import SearchHit, SearchIndexInfo, SearchMode, SearchPage
+from backend.search_schemas import SearchHit, SearchIndexInfo, SearchMode, SearchPage, SearchSpan
 from backend.service.run import Run
 from backend.service.text import tokens
 from backend.service.timing import Stopwatch
 from storage.corpus import TokenCorpus
+from storage.errors import StoreDamagedError
 from storage.search import Reader, Search
 from storage.search_index import Report, SearchIndex, find_index, token_bytes
 from storage.search_text import Query, parse
@@ -95,10 +96,21 @@ class Searches:
             return found
 
     def build(self, run: Run, report: Report) -> SearchIndex:
-        """Index the run's text now."""
+        """Index the run's text now; what was open of another index of it is let go."""
         from backend.pipelines.search_index import make_index
 
-        return make_index(run.directory, self.source(run).corpus, self.beside, report)
+        index = make_index(run.directory, self.source(run).corpus, self.beside, report)
+        with self._lock:
+            self._readers.pop(run.digest, None)
+        return index
+
+    def sound(self, run: Run) -> Reader | None:
+        """The same as :meth:`reader`, but ``None`` also where the index is known to be damaged."""
+        try:
+            found = self.reader(run)
+        except StoreDamagedError:
+            return None
+        return None if found is None or found.index.damage is not None else found
 
 
 def _keep(kept: OrderedDict[_Key, _Value], key: _Key, value: _Value, most: int) -> None:
@@ -134,9 +146,12 @@ def index_info(searches: Searches, run: Run) -> SearchIndexInfo:
 
 
 def request_index(workshop: Workshop, run: Run) -> Job:
-    """A job that indexes the run's text; one that is done where there is an index already."""
+    """A job that indexes the run's text; one that is done where there is an index already.
+
+    An index can be made again at any time, so one that is damaged is replaced.
+    """
     searches = workshop.searches
-    reader = searches.reader(run)
+    reader = searches.sound(run)
     if reader is not None:
         return workshop.jobs.finished("search_index", run.name, JobResult(search_subrun=reader.index.subrun))
     count = len(searches.source(run).corpus.tokens)
@@ -207,7 +222,7 @@ def search(
 
 
 def _hit(run: Run, reader: Reader, found: Search, number: int, context: tuple[int, int]) -> SearchHit:
-    hit = reader.hit(found.match(number), *context)
+    hit = reader.hit(found.match(number), *context, found.others(number))
     return SearchHit(
         number=number,
         document=hit.document,
@@ -220,4 +235,5 @@ def _hit(run: Run, reader: Reader, found: Search, number: int, context: tuple[in
         left=hit.left,
         match=hit.match,
         right=hit.right,
+        spans=[SearchSpan.model_validate(asdict(span)) for span in hit.spans],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from backend.client import Client
 from backend.service import search as service
 from backend.settings import Settings
 from storage import search as searching
+from storage import search_index
 from storage.corpus import TokenCorpus
 from storage.run_directory import RunDirectory
 from storage.search_index import FOLDER
@@ -177,6 +179,62 @@ def test_a_read_only_run_is_indexed_beside_the_database(tmp_path: Path, page: Pa
     TokenCorpus(corpus.tokens[::-1].copy(), corpus.offsets, corpus.titles, 20).save(run.path / "corpus")
     with served(Settings(runs=tmp_path / "runs", page=page, database=database)) as client:
         assert client.get("/api/runs/toy/search-index").json()["state"] == "absent"
+
+
+@pytest.mark.parametrize("file", ["text.bin", "grams.bin", "blocks.npy", "manifest.json"])
+def test_a_damaged_index_can_be_made_again(tmp_path: Path, page: Path, file: str) -> None:
+    make_tiny_run(tmp_path / "toy", attributions=False, statistics=False)
+    with served(Settings(runs=tmp_path, page=page)) as client:
+        assert _built(client, "toy")["state"] == "done"
+        found = find(client, "fox")["total"]
+    (index,) = (tmp_path / "toy" / FOLDER).iterdir()
+    content = bytearray((index / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (index / file).write_bytes(content)
+    with served(Settings(runs=tmp_path, page=page)) as client:
+        refused = client.get("/api/runs/toy/search", params={"q": "fox"})
+        assert (refused.status_code, refused.json()["code"]) == (409, "store_damaged")
+        assert "search-index RUN --again" in refused.json()["hint"]
+        job = _built(client, "toy")
+        assert job["state"] == "done"
+        assert job["result"]["search_subrun"] != index.name
+        assert find(client, "fox")["total"] == found
+    # Others take the one that is sound, too.
+    assert command(["search", "toy", "fox", "--runs", str(tmp_path)]) == 0
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(
+    tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tiny_run(tmp_path / "toy", attributions=False, statistics=False)
+
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with served(Settings(runs=tmp_path, page=page)) as client:
+        with monkeypatch.context() as while_full:
+            while_full.setattr(search_index.os, "fsync", full)
+            job = _built(client, "toy")
+        assert (job["state"], job["error"]["code"]) == ("failed", "not_possible")
+        assert "No space left on device" in job["error"]["message"]
+        assert list((tmp_path / "toy" / FOLDER).iterdir()) == []
+        assert _built(client, "toy")["state"] == "done"
+
+
+def test_every_term_has_its_place(client: httpx.Client) -> None:
+    found = find(client, "fox warm* dog", limit=50, left=400, right=400)
+    assert found["terms"] == ["fox", "warm*", "dog"]
+    assert found["hits"]
+    for hit in found["hits"]:
+        text = hit["left"] + hit["match"] + hit["right"]
+        said = {span["term"]: text[span["start"] : span["end"]] for span in hit["spans"]}
+        assert said == {0: "fox", 1: "warm", 2: "dog"}
+        assert [span["start"] for span in hit["spans"] if span["term"] == 0] == [len(hit["left"])]
+        for span in hit["spans"]:
+            inside = "".join(token["text"] for token in hit["tokens"][span["first"] : span["last"] + 1])
+            assert text[span["start"] : span["end"]] in inside
+    (span,) = find(client, "fox", limit=1)["hits"][0]["spans"]
+    assert span["term"] == 0
 
 
 def test_a_run_without_its_text(tmp_path: Path, page: Path) -> None:

@@ -16,7 +16,7 @@ from storage import search as searching
 from storage.corpus import Document, TokenCorpus, tokenize, train_tokenizer
 from storage.errors import InvalidValueError, StoreDamagedError, UnknownRecordError
 from storage.files import subruns
-from storage.search import MAX_HITS, Reader, Search
+from storage.search import MAX_HITS, Reader, Search, Span
 from storage.search_index import PART, SearchIndex, build_index, token_bytes
 from storage.search_text import GAP, NEAR, Mode, fold, is_word, parse
 
@@ -310,6 +310,45 @@ def test_a_hit_is_tokens_of_the_corpus(indexed: Indexed) -> None:
         assert "iver" in fold(b"".join(indexed.table[t] for t in inside).decode("utf-8", "replace"))
         for fewer in (inside[1:], inside[:-1]):
             assert "iver" not in fold(b"".join(indexed.table[t] for t in fewer).decode("utf-8", "replace"))
+
+
+@pytest.mark.parametrize(
+    "query", ["river sea*", "naïve istanbul", '"of a" RIVER', "aa a aaa", "river", "日本 😀", "sea sea*"]
+)
+@pytest.mark.parametrize("match_case", [True, False])
+def test_every_term_near_a_match_is_told(indexed: Indexed, query: str, match_case: bool) -> None:
+    search = indexed.find(query, "words", match_case=match_case)
+    for i in range(0, len(search), 1 + len(search) // 15):
+        hit = indexed.reader.hit(search.match(i), 360, 360, search.others(i))
+        text, place = hit.left + hit.match + hit.right, len(hit.left)
+        expected = [(0, place, place + len(hit.match))]
+        # These tokens are more than any term near the match needs, and begin and end with no piece of one.
+        for number, term in enumerate(parse(query, "words", match_case=match_case).terms[1:], 1):
+            folded = text if match_case else _fold_slowly(text)
+            rows = _rows(folded, list(term.words), term.open_end)
+            expected += [(number, a, b) for a, b in rows if abs(a - place) <= NEAR]
+        assert [(s.term, s.start, s.end) for s in hit.spans] == sorted(expected, key=lambda s: (s[1], s[0]))
+        assert {span.term for span in hit.spans} == set(range(len(search.query.terms)))
+        for span in hit.spans:
+            inside = hit.tokens[span.first : span.last + 1]
+            shown = b"".join(indexed.table[t] for t in inside).decode("utf-8", "replace")
+            assert text[span.start : span.end] in shown
+            few = indexed.reader.hit(search.match(i), 3, 3, search.others(i))
+            whole = few.left + few.match + few.right
+            # What is farther off is left out, what reaches beyond the tokens is cut.
+            assert all(whole[s.start : s.end] and s.last < len(few.tokens) for s in few.spans)
+            assert [s for s in few.spans if s.term == 0] == [
+                Span(0, len(few.left), len(few.left) + len(few.match), few.match_first, few.match_last)
+            ]
+
+
+def test_terms_of_other_documents_are_not_near(tmp_path: Path) -> None:
+    indexed = Indexed([Document("a", "", "sea sea"), Document("b", "", "sky sea wine-dark sky")], tmp_path)
+    search = indexed.find("wine sea sky", "words", match_case=False)
+    assert len(search) == 1
+    hit = indexed.reader.hit(search.match(0), 99, 99, search.others(0))
+    assert hit.left + hit.match + hit.right == "sky sea wine-dark sky"
+    assert [(s.term, s.start, s.end) for s in hit.spans] == [(2, 0, 3), (1, 4, 7), (0, 8, 12), (2, 18, 21)]
 
 
 # ---- limits -------------------------------------------------------------------------------------

@@ -1,6 +1,17 @@
 import { describe, expect, it } from "vitest";
 
-import { PAGE_SIZE, type Found, edgeMarked, limitWords, pageOf, pagesOf, totalWords } from "./results";
+import {
+  PAGE_SIZE,
+  type Found,
+  edgeMarked,
+  limitWords,
+  pageOf,
+  pagesOf,
+  passageOf,
+  piecesOf,
+  sidesOf,
+  totalWords,
+} from "./results";
 
 const found = (total: number, ended: Found["ended"] = "complete", searched = 1): Found => ({
   total,
@@ -38,5 +49,60 @@ describe("a match", () => {
     expect(edgeMarked(" the sea ")).toBe("␣the sea␣");
     expect(edgeMarked("  ")).toBe("␣␣");
     expect(edgeMarked("sea")).toBe("sea");
+  });
+});
+
+describe("a hit's text in pieces", () => {
+  const span = (term: number, start: number, end: number) => ({ term, start, end });
+  // A face is one code point, and two units of a string.
+  const hit = {
+    left: "😀 wine and ",
+    match: "bread",
+    right: ", wine.",
+    spans: [span(1, 2, 6), span(0, 11, 16)],
+  };
+
+  it("tells every term apart, counted in code points", () => {
+    expect(piecesOf({ ...hit, spans: [...hit.spans, span(1, 18, 22)] })).toEqual([
+      { text: "😀 ", term: null },
+      { text: "wine", term: 1 },
+      { text: " and ", term: null },
+      { text: "bread", term: 0 },
+      { text: ", ", term: null },
+      { text: "wine", term: 1 },
+      { text: ".", term: null },
+    ]);
+    expect(sidesOf(hit)).toEqual({
+      before: [
+        { text: "😀 ", term: null },
+        { text: "wine", term: 1 },
+        { text: " and ", term: null },
+      ],
+      after: [{ text: ", wine.", term: null }],
+    });
+  });
+
+  it("gives what two terms have to the first, and loses nothing", () => {
+    const both = { left: "", match: "seaside", right: "", spans: [span(0, 0, 7), span(1, 0, 7)] };
+    expect(piecesOf(both)).toEqual([{ text: "seaside", term: 0 }]);
+    const crossing = { left: "a b", match: "", right: " c", spans: [span(2, 0, 3), span(1, 2, 5)] };
+    expect(piecesOf(crossing)).toEqual([
+      { text: "a ", term: 2 },
+      { text: "b", term: 1 },
+      { text: " c", term: 1 },
+    ]);
+    expect(piecesOf({ left: "", match: "x", right: "", spans: [] }, 1)).toEqual([]);
+  });
+
+  it("shows a passage from before the first term to after the last, cut between words", () => {
+    expect(passageOf(hit)).toEqual(piecesOf(hit));
+    const words = "word ".repeat(100);
+    const long = { left: words, match: "bread", right: ` ${words}`, spans: [span(0, 500, 505)] };
+    const passage = passageOf(long);
+    const text = passage.map((piece) => piece.text).join("");
+    expect(passage.filter((piece) => piece.term === 0)).toEqual([{ text: "bread", term: 0 }]);
+    expect(text).toMatch(/^…(word )+bread( word)+…$/);
+    expect(text.length).toBeGreaterThan(150);
+    expect(text.length).toBeLessThan(200);
   });
 });
