@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 #: All migrations in order; a file that names the last one needs nothing done.
-VERSIONS = ("0001", "0002", "0003", "0004")
+VERSIONS = ("0001", "0002", "0003", "0004", "0005")
 HEAD = VERSIONS[-1]
 #: ``PRAGMA application_id`` of our files, "TRIB".
 APPLICATION_ID = 0x54524942
@@ -220,7 +220,8 @@ label_changes = Table(
     sqlite_autoincrement=True,
 )
 
-#: Labels that one way of asking one model gave to components of a run.
+#: Labels that one way of asking one model gave to components of a run, and who judges them (empty:
+#: nobody yet).
 label_sets = Table(
     "label_sets",
     metadata,
@@ -232,6 +233,8 @@ label_sets = Table(
     _text("settings"),
     _text("ended"),
     _text("created"),
+    _text("judge_model"),
+    _text("judge_endpoint"),
     UniqueConstraint("run", "run_digest", "name", name="one_label_set"),
     sqlite_autoincrement=True,
 )

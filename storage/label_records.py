@@ -101,8 +101,17 @@ class ImportRecord:
 
 
 @dataclass(frozen=True)
+class Judge:
+    """The model that the labels of a set are scored by."""
+
+    model: str
+    endpoint: str
+
+
+@dataclass(frozen=True)
 class LabelSet:
-    """``ended``: why the work on it stopped last; empty while it goes on, or after a crash."""
+    """``ended``: why the work on it stopped last; empty while it goes on, or after a crash. ``judge`` is
+    None until somebody is to judge."""
 
     id: int
     run: str
@@ -112,6 +121,7 @@ class LabelSet:
     settings: Mapping[str, Any]
     ended: str
     created: str
+    judge: Judge | None = None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from sqlalchemy import Connection, case, delete, func, insert, select, update
@@ -27,6 +29,7 @@ from storage.label_records import (
     GivenLabel,
     Item,
     ItemStatus,
+    Judge,
     LabelSet,
     Progress,
     SetAccuracy,
@@ -49,12 +52,18 @@ class LabelSets:
     # ---- sets -----------------------------------------------------------------------------------
 
     def open_set(
-        self, run: str, run_digest: str, name: str, strategy: str, settings: Mapping[str, Any]
+        self,
+        run: str,
+        run_digest: str,
+        name: str,
+        strategy: str,
+        settings: Mapping[str, Any],
+        judge: Judge | None = None,
     ) -> tuple[LabelSet, bool]:
         """The set of this name, and whether it is new.
 
-        Raises :class:`SettingsDifferError` where one of this name was made in another way: labels of
-        two ways of asking must not be mixed.
+        Raises :class:`SettingsDifferError` where one of this name was made in another way, or judged by
+        another than ``judge``: labels of two ways of asking must not be mixed, nor scores of two judges.
         """
         with self._database.write() as connection:
             found = _find(connection, run, run_digest, name)
@@ -71,17 +80,29 @@ class LabelSets:
                 found = _find(connection, run, run_digest, name)
                 assert found is not None
                 return found, True
-        wanted = json.loads(json_text(dict(settings))) | {"strategy": strategy}
-        there = dict(found.settings) | {"strategy": found.strategy}
-        differing = sorted(k for k in wanted.keys() | there.keys() if wanted.get(k) != there.get(k))
-        if differing:
-            first = differing[0]
-            raise SettingsDifferError(
-                f"the label set {name!r} was made with another {first.replace('_', ' ')} "
-                f"({there.get(first)!r}, not {wanted.get(first)!r})",
-                "give the same options to go on with it, or another --name",
-            )
+        self.check(found, strategy, settings, judge)
         return found, False
+
+    def check(
+        self, found: LabelSet, strategy: str, settings: Mapping[str, Any], judge: Judge | None = None
+    ) -> None:
+        """Raises what :meth:`open_set` raises."""
+        check_settings(found, strategy, settings)
+        if judge is not None:
+            with self._database.read() as connection:
+                _check_judge(connection, found, judge)
+
+    def judge_by(self, set_id: int, judge: Judge) -> None:
+        """Write down who judges the labels; to be called by who is :meth:`working` on the set.
+
+        Raises :class:`SettingsDifferError` once another one has judged a label.
+        """
+        mine = label_sets.c.id == set_id
+        with self._database.write() as connection:
+            found = _label_set(connection.execute(select(label_sets).where(mine)).mappings().one())
+            _check_judge(connection, found, judge)
+            values = {"judge_model": judge.model, "judge_endpoint": judge.endpoint}
+            connection.execute(update(label_sets).where(mine).values(values))
 
     def find(self, run: str, run_digest: str, name: str) -> LabelSet | None:
         with self._database.read() as connection:
@@ -113,22 +134,10 @@ class LabelSets:
 
     @contextmanager
     def working(self, set_id: int) -> Generator[None]:
-        """Keep other processes from working on the set meanwhile: none would know what the other spends."""
-        database = self._database.path
-        lock = os.open(
-            database.with_name(f"{database.name}.labelling"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
-        )
-        try:
-            try:
-                # One byte of the file for each set.
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, set_id)
-            except (BlockingIOError, PermissionError):
-                raise StorageError(
-                    f"another process is working on label set {set_id}", "wait for it, or stop it first"
-                ) from None
+        """Keep all others from working on the set meanwhile: none would know what the other spends."""
+        path = self._database.path.absolute()
+        with _held(path.with_name(f"{path.name}.labelling"), set_id):
             yield
-        finally:
-            os.close(lock)
 
     # ---- items ----------------------------------------------------------------------------------
 
@@ -369,6 +378,64 @@ class LabelSets:
             return Spending(*connection.execute(query).one())
 
 
+def check_settings(found: LabelSet, strategy: str, settings: Mapping[str, Any]) -> None:
+    """Raises :class:`SettingsDifferError` where the set was made in another way."""
+    wanted = json.loads(json_text(dict(settings))) | {"strategy": strategy}
+    there = dict(found.settings) | {"strategy": found.strategy}
+    differing = sorted(k for k in wanted.keys() | there.keys() if wanted.get(k) != there.get(k))
+    if differing:
+        first = differing[0]
+        raise SettingsDifferError(
+            f"the label set {found.name!r} was made with another {first.replace('_', ' ')} "
+            f"({there.get(first)!r}, not {wanted.get(first)!r})",
+            "give the same options to go on with it, or another --name",
+        )
+
+
+#: Of each file of locks its descriptor, and the sets that this process works on.
+_LOCKS: dict[Path, tuple[int, set[int]]] = {}
+_GUARD = threading.Lock()
+
+
+@contextmanager
+def _held(path: Path, set_id: int) -> Generator[None]:
+    """One byte of the file is locked for each set.
+
+    Such locks belong to a process: it would be granted one twice, and closing any descriptor of the file
+    gives up all of them. So there is one descriptor, and a list of what this process holds.
+    """
+    with _GUARD:
+        if path not in _LOCKS:
+            _LOCKS[path] = (os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), set())
+        descriptor, held = _LOCKS[path]
+        try:
+            if set_id in held:
+                raise StorageError(f"label set {set_id} is being worked on already", "wait, or stop it first")
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, set_id)
+        except (BlockingIOError, PermissionError):
+            raise StorageError(
+                f"another process is working on label set {set_id}", "wait for it, or stop it first"
+            ) from None
+        else:
+            held.add(set_id)
+        finally:
+            _close_if_idle(path)
+    try:
+        yield
+    finally:
+        with _GUARD:
+            fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, set_id)
+            held.discard(set_id)
+            _close_if_idle(path)
+
+
+def _close_if_idle(path: Path) -> None:
+    descriptor, held = _LOCKS[path]
+    if not held:
+        del _LOCKS[path]
+        os.close(descriptor)
+
+
 def _counted(set_id: int) -> Any:
     """Of every component and kind the columns of :class:`TrialCounts`."""
     of = label_trials.c
@@ -399,6 +466,22 @@ def _find(connection: Connection, run: str, run_digest: str, name: str) -> Label
     return None if row is None else _label_set(row)
 
 
+def _check_judge(connection: Connection, found: LabelSet, judge: Judge) -> None:
+    """A judge that has not judged anything, as one whose name was misspelt, may still be another."""
+    if found.judge in (None, judge):
+        return
+    answered = select(label_trials.c.id).where(
+        label_trials.c.set_id == found.id, label_trials.c.status == "done"
+    )
+    if connection.execute(answered.limit(1)).first() is None:
+        return
+    raise SettingsDifferError(
+        f"the labels of {found.name!r} are judged by {found.judge.model!r} at {found.judge.endpoint}, "
+        f"not by {judge.model!r} at {judge.endpoint}",
+        "name the same judge to go on with it, or give another --name",
+    )
+
+
 def _object(text: str) -> Mapping[str, Any]:
     return cast("dict[str, Any]", json.loads(text or "{}"))
 
@@ -413,6 +496,7 @@ def _label_set(row: RowMapping) -> LabelSet:
         settings=_object(row["settings"]),
         ended=row["ended"],
         created=row["created"],
+        judge=Judge(row["judge_model"], row["judge_endpoint"]) if row["judge_model"] else None,
     )
 
 

@@ -46,12 +46,29 @@ def expected(messages: Sequence[Message], output: int) -> Usage:
     return Usage(round(size / BYTES_PER_TOKEN) + 4 * len(messages), output)
 
 
+@dataclass(frozen=True)
+class Amount:
+    """What one request takes of a budget."""
+
+    tokens: int = 0
+    cost: float = 0.0
+
+    @classmethod
+    def of(cls, usage: Usage, prices: Prices | None) -> Amount:
+        """Without prices it costs nothing."""
+        return cls(
+            usage.prompt_tokens + usage.completion_tokens, 0.0 if prices is None else prices.cost(usage)
+        )
+
+
 class Budget:
-    """Money and tokens that may be spent, of which some are spent and some set aside."""
+    """Money and tokens that may be spent, of which some are spent and some set aside.
+
+    One budget is for all models that are asked, whatever each costs.
+    """
 
     def __init__(
         self,
-        prices: Prices | None = None,
         *,
         cap: float | None = None,
         cap_tokens: int | None = None,
@@ -59,39 +76,33 @@ class Budget:
         spent_tokens: int = 0,
     ) -> None:
         """``spent`` by earlier parts of the same work."""
-        if cap is not None and prices is None:
-            raise ValueError("a cap on money needs prices")
-        self._prices = prices or Prices(0.0, 0.0)
         self._cap, self._cap_tokens = cap, cap_tokens
         self.spent, self.spent_tokens = spent, spent_tokens
-        self._aside: list[Usage] = []
+        self._aside: list[Amount] = []
         self._settled = asyncio.Condition()
 
-    def cost(self, usage: Usage) -> float:
-        return self._prices.cost(usage)
-
-    def _fits(self, usage: Usage) -> bool:
-        every = [*self._aside, usage]
-        money = self.spent + sum(map(self.cost, every))
-        tokens = self.spent_tokens + sum(u.prompt_tokens + u.completion_tokens for u in every)
+    def _fits(self, amount: Amount) -> bool:
+        every = [*self._aside, amount]
+        money = self.spent + sum(a.cost for a in every)
+        tokens = self.spent_tokens + sum(a.tokens for a in every)
         return (self._cap is None or money <= self._cap) and (
             self._cap_tokens is None or tokens <= self._cap_tokens
         )
 
-    async def set_aside(self, usage: Usage) -> None:
+    async def set_aside(self, amount: Amount) -> None:
         """Wait until so much is free, for others may give back; raises :class:`CapReachedError`."""
         async with self._settled:
-            while not self._fits(usage):
+            while not self._fits(amount):
                 if not self._aside:
                     raise CapReachedError
                 await self._settled.wait()
-            self._aside.append(usage)
+            self._aside.append(amount)
 
-    async def settle(self, aside: Usage, actual: Usage | None) -> None:
+    async def settle(self, aside: Amount, actual: Amount | None) -> None:
         """Put what it cost in the place of what was set aside; None: nothing."""
         async with self._settled:
             self._aside.remove(aside)
             if actual is not None:
-                self.spent += self.cost(actual)
-                self.spent_tokens += actual.prompt_tokens + actual.completion_tokens
+                self.spent += actual.cost
+                self.spent_tokens += actual.tokens
             self._settled.notify_all()

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from backend.autolabel.answers import MalformedAnswerError, parse, schema_of
-from backend.autolabel.budget import Budget, CapReachedError, at_most, expected
+from backend.autolabel.budget import Amount, Budget, CapReachedError, Prices, at_most, expected
 from backend.autolabel.limits import RateLimit
 from backend.autolabel.prompts import repair
 from backend.autolabel.provider import (
@@ -31,6 +31,7 @@ from backend.autolabel.provider import (
 from storage.label_sets import LabelSets
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
+T = TypeVar("T")
 
 
 class QuestionFailedError(Exception):
@@ -53,7 +54,10 @@ class Patience:
 
 
 class Caller:
-    """Asks questions for one label set. Many may ask at once, in one event loop."""
+    """Asks one model questions for one label set. Many may ask at once, in one event loop.
+
+    Without ``prices`` its answers cost nothing.
+    """
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class Caller:
         *,
         budget: Budget,
         limit: RateLimit,
+        prices: Prices | None = None,
         max_output: int,
         patience: Patience | None = None,
     ) -> None:
@@ -71,10 +76,37 @@ class Caller:
         self._set_id = set_id
         self._budget = budget
         self._limit = limit
+        self._prices = prices
         self._max_output = max_output
         self._patience = patience or Patience()
         #: Why no more is asked; empty while it is.
         self.stopped = ""
+        self._interrupted = asyncio.Event()
+
+    def interrupt(self) -> None:
+        """Stop at once: nothing more is sent or waited for, and what was answered is kept.
+
+        To be called in the loop in which questions are asked. A request that is under way stays written
+        down at its largest cost, for the server may have charged for it.
+        """
+        self.stopped = self.stopped or "interrupted"
+        self._interrupted.set()
+
+    async def _unless_interrupted(self, waiting: Coroutine[Any, Any, T]) -> T:
+        """What ``waiting`` gives; raises :class:`WorkStoppedError` as soon as the work is interrupted."""
+        task = asyncio.create_task(waiting)
+        interrupted = asyncio.create_task(self._interrupted.wait())
+        try:
+            await asyncio.wait((task, interrupted), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise WorkStoppedError(self.stopped)
+            return task.result()
+        finally:
+            interrupted.cancel()
+            if not task.done():
+                task.cancel()
+                # Whatever it still ends with is nobody's.
+                await asyncio.gather(task, return_exceptions=True)
 
     async def ask(
         self, purpose: str, key: str, messages: Sequence[Message], shape: type[Parsed], *, output: int
@@ -119,10 +151,10 @@ class Caller:
                             f"{error} (it asks to wait {error.retry_after:,.0f} s)"
                         ) from None
                     self._limit.pause(error.retry_after)
-                    await asyncio.sleep(error.retry_after)
+                    await self._unless_interrupted(asyncio.sleep(error.retry_after))
                 else:
                     # Not all at the same moment again.
-                    await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+                    await self._unless_interrupted(asyncio.sleep(wait * random.uniform(0.5, 1.0)))
                     wait = min(2 * wait, self._patience.longest)
         raise AssertionError
 
@@ -133,10 +165,10 @@ class Caller:
         schema = schema_of(shape)
         most = at_most(messages, len(json.dumps(schema)), self._max_output)
         about = expected(messages, output)
-        await self._budget.set_aside(most)
+        await self._budget.set_aside(self._amount(most))
         actual: Usage | None = None
         try:
-            await self._limit.wait(about.prompt_tokens + about.completion_tokens)
+            await self._unless_interrupted(self._limit.wait(about.prompt_tokens + about.completion_tokens))
             if self.stopped:
                 raise WorkStoppedError(self.stopped)
             written = [{"role": m.role, "content": m.content} for m in messages]
@@ -147,12 +179,14 @@ class Caller:
                 key,
                 written,
                 (most.prompt_tokens, most.completion_tokens),
-                self._budget.cost(most),
+                self._amount(most).cost,
             )
             # From here on it may be charged for, also when this is cancelled: the row says so already.
             actual = most
             try:
-                answer = await self._provider.complete(messages, schema, max_output=self._max_output)
+                answer = await self._unless_interrupted(
+                    self._provider.complete(messages, schema, max_output=self._max_output)
+                )
             except (TemporaryError, RequestRefusedError) as error:
                 reported = error.usage if isinstance(error, RequestRefusedError) else None
                 actual = reported or (most if error.charged else Usage(0, 0))
@@ -179,7 +213,10 @@ class Caller:
                 )
             return found
         finally:
-            await self._budget.settle(most, actual)
+            await self._budget.settle(self._amount(most), None if actual is None else self._amount(actual))
+
+    def _amount(self, usage: Usage) -> Amount:
+        return Amount.of(usage, self._prices)
 
     def _read(self, answer: Answer, shape: type[Parsed]) -> Parsed | _Unreadable:
         try:
@@ -198,7 +235,7 @@ class Caller:
             error=error,
             tokens=(usage.prompt_tokens, usage.completion_tokens),
             counted=counted,
-            cost=self._budget.cost(usage),
+            cost=self._amount(usage).cost,
             seconds=0.0 if answer is None else answer.seconds,
             model="" if answer is None else answer.model,
         )

@@ -56,9 +56,22 @@ class Endpoint:
         """Whether it is on this machine."""
         return is_loopback(urlsplit(self.url).hostname or "")
 
+    def same_model(self, other: Endpoint) -> bool:
+        return (self.url, self.model) == (other.url, other.model)
+
+    def judge(self, url: str | None, model: str | None, key_variable: str | None) -> Endpoint:
+        """Who judges what this one says: itself, unless something else is given. Its key is for its own
+        address only.
+
+        Raises :class:`EndpointUsageError`.
+        """
+        found = Endpoint.of(url or self.url, model or self.model, key_variable)
+        return replace(found, key=self.key) if key_variable is None and found.url == self.url else found
+
     @classmethod
-    def of(cls, url: str, model: str, key_variable: str | None = None) -> Endpoint:
-        """Check what a user gave; raises :class:`EndpointUsageError`.
+    def of(cls, url: str, model: str, key_variable: str | None = None, options: str = "--") -> Endpoint:
+        """Check what a user gave; raises :class:`EndpointUsageError`. ``options`` is how the command's
+        options for it begin.
 
         ``key_variable`` names an environment variable: what is typed as an argument ends up in
         histories and lists of processes, a key should not.
@@ -77,10 +90,10 @@ class Endpoint:
         if parts.username or parts.password or parts.query or parts.fragment:
             raise EndpointUsageError(
                 "the endpoint must be a plain address, without a name, a password or a query",
-                "name the environment variable that holds the key with --key-env",
+                f"name the environment variable that holds the key with {options}key-env",
             )
         if not model.strip():
-            raise EndpointUsageError("no model is named", "give --model")
+            raise EndpointUsageError("no model is named", f"give {options}model")
         path = parts.path.rstrip("/").removesuffix("/chat/completions")
         found = cls(f"{parts.scheme}://{parts.netloc}{path}", model.strip())
         if key_variable is None:

@@ -21,14 +21,27 @@ _LABEL = "names of places after a preposition at the start of a sentence"
 
 @dataclass(frozen=True)
 class Estimate:
-    """``usage`` is what is expected if nothing has to be asked twice; ``counted`` prompts were written."""
+    """What is expected if nothing has to be asked twice; ``counted`` prompts were written."""
 
     requests: int
-    usage: Usage
+    labelling: Usage
+    judging: Usage
     counted: int
 
-    def cost(self, prices: Prices | None) -> float | None:
-        return None if prices is None else prices.cost(self.usage)
+    @property
+    def usage(self) -> Usage:
+        one, other = self.labelling, self.judging
+        return Usage(one.prompt_tokens + other.prompt_tokens, one.completion_tokens + other.completion_tokens)
+
+    def cost(self, prices: Prices | None, judge_prices: Prices | None) -> float | None:
+        """None without prices; where only one has them, the other costs nothing."""
+        if prices is None and judge_prices is None:
+            return None
+        return sum(
+            price.cost(usage)
+            for price, usage in ((prices, self.labelling), (judge_prices, self.judging))
+            if price is not None
+        )
 
 
 def estimate(
@@ -45,21 +58,15 @@ def estimate(
     labels = {stage: dict.fromkeys(keys, _LABEL) for stage in strategy.stages}
     finished = set(done)
     requests = counted = 0
-    prompt_tokens = completion_tokens = 0.0
-
-    def add(messages: Sequence[Message], output: int, share: float) -> None:
-        nonlocal prompt_tokens, completion_tokens, counted
-        usage = expected(messages, output)
-        prompt_tokens += share * usage.prompt_tokens
-        completion_tokens += share * usage.completion_tokens
-        counted += 1
+    labelling, judging = _Sum(), _Sum()
 
     for stage in strategy.stages:
         open_keys = [key for key in sample if (stage, key) not in finished]
         n = sum((stage, key) not in finished for key in keys)
         requests += n
         for key in open_keys:
-            add(strategy.prompt(stage, key, labels).messages, LABEL_OUTPUT, n / len(open_keys))
+            labelling.add(strategy.prompt(stage, key, labels).messages, LABEL_OUTPUT, n / len(open_keys))
+            counted += 1
     questions = max(0, trials * len(KINDS) * len(keys) - asked)
     if questions:
         requests += questions
@@ -67,6 +74,23 @@ def estimate(
             texts = material.windows(key, "random")[: 2 * EACH]
             marks = [window.fires(material.threshold) for window in texts]
             share = questions / len(KINDS) / len(sample)
-            add(prompts.detection(_LABEL, texts), CHOICE_OUTPUT, share)
-            add(prompts.fuzzing(_LABEL, texts, marks), CHOICE_OUTPUT, share)
-    return Estimate(requests, Usage(round(prompt_tokens), round(completion_tokens)), counted)
+            judging.add(prompts.detection(_LABEL, texts), CHOICE_OUTPUT, share)
+            judging.add(prompts.fuzzing(_LABEL, texts, marks), CHOICE_OUTPUT, share)
+            counted += len(KINDS)
+    return Estimate(requests, labelling.usage, judging.usage, counted)
+
+
+class _Sum:
+    """Tokens added up, each prompt standing for a number of others."""
+
+    def __init__(self) -> None:
+        self._prompt = self._completion = 0.0
+
+    def add(self, messages: Sequence[Message], output: int, share: float) -> None:
+        usage = expected(messages, output)
+        self._prompt += share * usage.prompt_tokens
+        self._completion += share * usage.completion_tokens
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(round(self._prompt), round(self._completion))

@@ -39,6 +39,7 @@ class Runner:
     def __init__(
         self,
         caller: Caller,
+        judge: Caller,
         sets: LabelSets,
         set_id: int,
         *,
@@ -47,6 +48,7 @@ class Runner:
         report: Callable[[Tally], None] = lambda tally: None,
     ) -> None:
         self._caller = caller
+        self._judge = judge
         self._sets = sets
         self._set_id = set_id
         self._concurrency = concurrency
@@ -75,7 +77,7 @@ class Runner:
             async def one(key: str, layer: Layer = layer) -> bool:
                 return await self._label(strategy, layer.stage, key, labels)
 
-            await self._all(waiting, one, progress)
+            await self._all(self._caller, waiting, one, progress)
             if self._caller.stopped:
                 return
 
@@ -93,7 +95,7 @@ class Runner:
             item = Item(stage, key, "done", answer.label, answer.model_dump(), prompt.material, "")
             labels[stage][key] = answer.label
         await asyncio.to_thread(self._sets.save_item, self._set_id, item)
-        return self._went_well(item.error)
+        return self._went_well(self._caller, item.error)
 
     async def _prompt(self, strategy: Strategy, stage: str, key: str, labels: Labels) -> Prompt:
         async with self._reading:
@@ -107,7 +109,7 @@ class Runner:
     # ---- scores ---------------------------------------------------------------------------------
 
     async def score(self, windows: Windows, keys: Sequence[str], stage: str, trials: int, seed: int) -> None:
-        """Ask ``trials`` questions of each kind about every label that there is."""
+        """Ask the judge ``trials`` questions of each kind about every label that there is."""
         items = {item.key: item for item in self._sets.items(self._set_id, stage) if item.status == "done"}
         known = {(t.key, t.kind, t.number): t for t in self._sets.trials(self._set_id)}
         every: list[tuple[Item, TrialKind, int]] = [
@@ -127,7 +129,8 @@ class Runner:
         async def one(what: tuple[Item, TrialKind, int]) -> bool:
             return await self._trial(windows, *what, seed)
 
-        await self._all(waiting, one, progress)
+        self._in_a_row = 0
+        await self._all(self._judge, waiting, one, progress)
 
     async def _trial(self, windows: Windows, item: Item, kind: TrialKind, number: int, seed: int) -> bool:
         def failed(error: Exception) -> Trial:
@@ -135,7 +138,7 @@ class Runner:
 
         try:
             asked = await self._question(windows, item, kind, number, seed)
-            answer = await self._caller.ask(
+            answer = await self._judge.ask(
                 f"{kind} {number}", item.key, asked.messages(item.label), ChoiceAnswer, output=CHOICE_OUTPUT
             )
             trial = asked.judged(item.key, item.label, answer.chosen)
@@ -146,7 +149,7 @@ class Runner:
         except (QuestionFailedError, ValueError) as error:
             trial = failed(error)
         await asyncio.to_thread(self._sets.save_trial, self._set_id, trial)
-        return self._went_well(trial.error)
+        return self._went_well(self._judge, trial.error)
 
     async def _question(
         self, windows: Windows, item: Item, kind: TrialKind, number: int, seed: int
@@ -160,21 +163,25 @@ class Runner:
 
     # ---- both -----------------------------------------------------------------------------------
 
-    def _went_well(self, error: str) -> bool:
+    def _went_well(self, asked: Caller, error: str) -> bool:
         self._in_a_row = self._in_a_row + 1 if error else 0
-        if self._in_a_row >= self._give_up and not self._caller.stopped:
-            self._caller.stopped = f"{self._in_a_row} questions in a row failed, the last with: {error}"
+        if self._in_a_row >= self._give_up and not asked.stopped:
+            asked.stopped = f"{self._in_a_row} questions in a row failed, the last with: {error}"
         return not error
 
     async def _all(
-        self, waiting: Sequence[object], one: Callable[..., Awaitable[bool]], progress: _Progress
+        self,
+        asked: Caller,
+        waiting: Sequence[object],
+        one: Callable[..., Awaitable[bool]],
+        progress: _Progress,
     ) -> None:
         """So many at a time; once the work is stopped, what is under way is finished and nothing begun."""
         rest: Iterator[object] = iter(waiting)
 
         async def worker() -> None:
             for what in rest:
-                if self._caller.stopped:
+                if asked.stopped:
                     return
                 try:
                     progress.count(await one(what))

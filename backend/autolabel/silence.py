@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from backend.autolabel.facts import Window
 from backend.autolabel.material import SilentPool
 from compute.address import Address, parse_key
 from compute.decomposition.model import Decomposition
-from compute.progress import Report, silent
 from storage.corpus import TokenCorpus
 from storage.harvest import HarvestSettings
 
@@ -21,10 +20,32 @@ POOL = 400
 #: Texts cut out of one window of the model.
 CUTS = 4
 
+#: Token ids [T] of one piece of text → whether each component fires at each token, [T, keys].
+Look = Callable[[np.ndarray], np.ndarray]
+
 
 @torch.no_grad()
+def fires(model: Decomposition, keys: Sequence[str], ids: np.ndarray) -> np.ndarray:
+    """Whether the causal importance of each component is above 0 at each token; ids [T] → [T, keys]."""
+    columns: dict[Address, tuple[list[int], list[int]]] = {}
+    for column, text in enumerate(keys):
+        key = parse_key(text)
+        assert isinstance(key.index, int)
+        places, indices = columns.setdefault(key.address, ([], []))
+        places.append(column)
+        indices.append(key.index)
+    device = model.target.token_embedding.weight.device
+    tokens = torch.from_numpy(ids.astype(np.int64))[None].to(device)
+    _, inputs = model.clean_pass(tokens)
+    found = np.zeros((len(ids), len(keys)), bool)
+    for address, (places, indices) in columns.items():
+        ci = model.causal_importance({address: inputs[address]})[address][0]
+        found[:, places] = (ci[:, indices] > 0).cpu().numpy()
+    return found
+
+
 def silent_pool(
-    model: Decomposition,
+    look: Look,
     corpus: TokenCorpus,
     settings: HarvestSettings,
     keys: Sequence[str],
@@ -32,34 +53,20 @@ def silent_pool(
     seed: int,
     *,
     size: int = POOL,
-    report: Report = silent,
 ) -> SilentPool:
-    """Run the model over ``size`` random texts and see which components fire where.
+    """Look at ``size`` random texts to see which components fire where.
 
     ``texts`` are the tokens' texts. The model sees as many tokens at once as in the harvest, of one
-    document; the texts are as long as examples are. The same for the same seed.
+    document; the texts are as long as examples are. The same for the same seed. ``look`` is called once
+    for each piece, so that others may have the model in between.
     """
     rng = random.Random(f"{seed}/pool")
-    columns: dict[Address, tuple[list[int], list[int]]] = {}
-    for column, key in enumerate(keys):
-        found = parse_key(key)
-        assert isinstance(found.index, int)
-        places, indices = columns.setdefault(found.address, ([], []))
-        places.append(column)
-        indices.append(found.index)
-    device = model.target.token_embedding.weight.device
     windows: list[Window] = []
     rows: list[np.ndarray] = []
     for start, end in _contexts(corpus, settings, rng, size):
         if len(windows) >= size:
             break
-        report("silent texts", len(windows), size)
-        tokens = torch.from_numpy(corpus.tokens[start:end].astype(np.int64))[None].to(device)
-        _, inputs = model.clean_pass(tokens)
-        fires = np.zeros((end - start, len(keys)), bool)
-        for address, (places, indices) in columns.items():
-            ci = model.causal_importance({address: inputs[address]})[address][0]
-            fires[:, places] = (ci[:, indices] > 0).cpu().numpy()
+        firing = look(corpus.tokens[start:end])
         for first in _cuts(end - start, settings.length, rng):
             cut = slice(first, first + settings.length)
             ids: list[int] = corpus.tokens[start:end][cut].tolist()
@@ -68,8 +75,7 @@ def silent_pool(
             windows.append(
                 Window(start + first + centre, tuple([texts[i] for i in ids]), nothing, nothing, centre)
             )
-            rows.append(np.any(fires[cut], axis=0))
-    report("silent texts", size, size)
+            rows.append(np.any(firing[cut], axis=0))
     fired = np.stack(rows) if rows else np.zeros((0, len(keys)), bool)
     return SilentPool(windows[:size], keys, fired[:size])
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -61,6 +62,25 @@ def command(
     cap_tokens: Annotated[
         int | None, typer.Option(min=0, help="The whole set must not take more tokens", show_default=False)
     ] = None,
+    judge_endpoint: Annotated[
+        str | None,
+        typer.Option(help="Server of the model that scores the labels", show_default="--endpoint"),
+    ] = None,
+    judge_model: Annotated[
+        str | None, typer.Option(help="The model that scores the labels", show_default="--model")
+    ] = None,
+    judge_key_env: Annotated[
+        str | None,
+        typer.Option(help="Environment variable that holds the key of its server", show_default=False),
+    ] = None,
+    judge_price_in: Annotated[
+        float | None,
+        typer.Option(min=0, help="Its price of a million tokens of prompts", show_default=False),
+    ] = None,
+    judge_price_out: Annotated[
+        float | None,
+        typer.Option(min=0, help="Its price of a million tokens of answers", show_default=False),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost")] = False,
     trials: Annotated[int, typer.Option(min=0, max=20, help="Questions of each kind to score a label")] = 1,
     examples: Annotated[int, typer.Option(min=1, max=60, help="Texts shown of a component")] = 12,
@@ -83,36 +103,38 @@ def command(
 ) -> None:
     """Ask a language model what components do, and score its labels. Stop with Ctrl-C; the same command goes on.
 
-    Nothing is sent anywhere but to --endpoint. docs/labelling.md has the whole story.
+    Nothing is sent anywhere but to --endpoint and --judge-endpoint. docs/labelling.md has the whole story.
     """
-    from backend.autolabel.budget import Prices
     from backend.autolabel.caller import Patience
     from backend.autolabel.chat import Endpoint
-    from backend.autolabel.job import LabellingError, Limits, check_name, default_name, make_plan
+    from backend.autolabel.job import Limits, check_name, default_name, make_plan, prices_of
     from backend.cli.serve import make_settings
     from storage.graphs import GraphDatabase
 
     where = Endpoint.of(endpoint, model, key_env)
-    if (price_in is None) != (price_out is None):
-        raise LabellingError("one of two prices is missing", "give both --price-in and --price-out")
+    judge = where.judge(judge_endpoint, judge_model, judge_key_env)
     limits = Limits(
         concurrency=concurrency,
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
         timeout=timeout,
         max_output=max_output,
-        prices=None if price_in is None or price_out is None else Prices(price_in, price_out),
+        prices=prices_of(price_in, price_out),
+        judge_prices=prices_of(judge_price_in, judge_price_out, "--judge-"),
         cap=cap,
         cap_tokens=cap_tokens,
         patience=Patience(retries=retries),
     )
-    if not dry_run:
-        limits.check(where)
+    if dry_run:
+        limits.check_prices(where, judge=judge)
+    else:
+        limits.check(where, judge=judge)
     set_name = check_name(default_name(strategy, where) if name is None else name)
     run = find_run(run_name, folder)
     plan = make_plan(
         run,
         where,
+        judge=judge,
         strategy=strategy,
         keys=None if keys is None else [key.strip() for key in keys.split(",") if key.strip()],
         top=top,
@@ -140,6 +162,8 @@ def command(
 
 def _dry_run(plan: Plan, sets: LabelSets, name: str, limits: Limits, as_json: bool) -> None:
     found = sets.find(plan.run.name, plan.run.digest, name)
+    if found is not None:
+        sets.check(found, plan.strategy.name, plan.settings, plan.judge_record)
     estimate = plan.estimate(sets, found)
     if as_json:
         _print({"run": plan.run.name, "set": name, **_estimate_json(plan, estimate, limits)})
@@ -152,22 +176,24 @@ def _estimate_json(plan: Plan, estimate: Estimate, limits: Limits) -> dict[str, 
     return {
         "components": len(plan.keys),
         "never_fire": plan.silent,
+        "judge": None if plan.judge_record is None else asdict(plan.judge_record),
         "estimate": {
             "requests": estimate.requests,
             "prompt_tokens": estimate.usage.prompt_tokens,
             "completion_tokens": estimate.usage.completion_tokens,
-            "cost": estimate.cost(limits.prices),
+            "cost": limits.cost(plan, estimate),
         },
     }
 
 
 def _estimate_words(plan: Plan, estimate: Estimate, limits: Limits) -> str:
+    judged = "" if plan.judge.same_model(plan.endpoint) else f", judged by {plan.judge.model}"
     words = (
-        f"{len(plan.keys):,} components of {plan.run.name}, strategy {plan.strategy.name}: at most "
+        f"{len(plan.keys):,} components of {plan.run.name}, strategy {plan.strategy.name}{judged}: at most "
         f"{estimate.requests:,} questions, about {estimate.usage.prompt_tokens:,} tokens of prompts and "
         f"{estimate.usage.completion_tokens:,} of answers"
     )
-    cost = estimate.cost(limits.prices)
+    cost = limits.cost(plan, estimate)
     if cost is not None:
         words += f", about {cost:.4g} at these prices"
     if limits.cap is not None:
@@ -189,7 +215,9 @@ def _label(plan: Plan, sets: LabelSets, name: str, limits: Limits, device: str, 
     from backend.pipelines.load import load_decomposition
 
     chosen = choose_device(device)
-    label_set, new = sets.open_set(plan.run.name, plan.run.digest, name, plan.strategy.name, plan.settings)
+    label_set, new = sets.open_set(
+        plan.run.name, plan.run.digest, name, plan.strategy.name, plan.settings, plan.judge_record
+    )
     estimate = plan.estimate(sets, label_set)
     console.print(_estimate_words(plan, estimate, limits), soft_wrap=True, highlight=False, markup=False)
     if not new:
@@ -197,17 +225,10 @@ def _label(plan: Plan, sets: LabelSets, name: str, limits: Limits, device: str, 
         console.print(f"going on with {name!r}: {there:,} labels are there", soft_wrap=True, markup=False)
 
     def pool() -> Any:
-        from backend.autolabel.silence import silent_pool
+        from backend.autolabel.silence import fires
 
         model = load_decomposition(plan.run.directory, chosen)
-        return silent_pool(
-            model,
-            plan.run.directory.corpus(),
-            plan.harvest.settings,
-            plan.keys,
-            plan.run.vocabulary.texts,
-            plan.seed,
-        )
+        return plan.silent_pool(lambda ids: fires(model, plan.keys, ids))
 
     started = time.monotonic()
     try:
@@ -217,7 +238,7 @@ def _label(plan: Plan, sets: LabelSets, name: str, limits: Limits, device: str, 
         console.print("stopped; the same command goes on from here", markup=False)
         raise
     summary = _summary(plan, sets, label_set.id, ended, time.monotonic() - started)
-    if limits.prices is None:
+    if not limits.priced:
         summary["spending"]["cost"] = None
     summary = {"run": plan.run.name, "set": name, **summary, **_estimate_json(plan, estimate, limits)}
     if as_json:
@@ -247,7 +268,7 @@ def _bars(sets: LabelSets, set_id: int, limits: Limits) -> Generator[Callable[[T
                 unit = "label" if tally.phase == "labels" else "question"
                 update = stack.enter_context(progress(tally.phase, tally.total, unit, tally.done))
                 phase = tally.phase
-            if limits.prices is not None and time.monotonic() - shown > 1:
+            if limits.priced and time.monotonic() - shown > 1:
                 shown = time.monotonic()
                 note = f"{sets.spending(set_id).cost:.4g} spent"
             failed = f"{tally.failed} failed" if tally.failed else ""
@@ -318,7 +339,7 @@ def _print_summary(summary: dict[str, Any], limits: Limits) -> None:
             f"{kind}: {found['mean']:.0%} right (95 % interval {low:.0%} to {high:.0%}, guessing gives 50 %) "
             f"over {found['components']:,} labels" + (f"; questions {', '.join(rest)}" if rest else "")
         )
-    cost = "" if limits.prices is None else f", {spending['cost']:.4g}"
+    cost = "" if not limits.priced else f", {spending['cost']:.4g}"
     typer.echo(
         f"{spending['requests']:,} requests, {spending['prompt_tokens']:,} + "
         f"{spending['completion_tokens']:,} tokens{cost}"

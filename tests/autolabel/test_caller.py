@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.autolabel.answers import LabelAnswer
-from backend.autolabel.budget import Budget, CapReachedError, Prices, at_most
+from backend.autolabel.budget import Amount, Budget, CapReachedError, Prices, at_most
 from backend.autolabel.caller import Caller, Patience, QuestionFailedError, WorkStoppedError
 from backend.autolabel.chat import ChatProvider, Endpoint
 from backend.autolabel.limits import RateLimit
@@ -34,6 +34,7 @@ def call(
     what: Callable[[Caller], Awaitable[object]],
     *,
     budget: Budget | None = None,
+    prices: Prices | None = None,
     patience: Patience = QUICK,
     limit: RateLimit | None = None,
     max_output: int = 50,
@@ -43,7 +44,8 @@ def call(
         provider = ChatProvider(Endpoint(server.url, "toy"), timeout=timeout, connections=32)
         caller = Caller(
             provider, sets, 1,
-            budget=budget or Budget(), limit=limit or RateLimit(), max_output=max_output, patience=patience,
+            budget=budget or Budget(), prices=prices, limit=limit or RateLimit(),
+            max_output=max_output, patience=patience,
         )  # fmt: skip
         try:
             await what(caller)
@@ -67,7 +69,7 @@ def test_passing_failures_are_tried_again_and_written_down(
     server: ModelServer, sets: LabelSets, set_id: int
 ) -> None:
     server.answer = in_turn(complains(500, "oops"), Reply(b"?"), label(delay=60.0), label("commas"))
-    call(server, sets, ask, budget=Budget(Prices(1e6, 1e6), cap=1e9), timeout=2.0)
+    call(server, sets, ask, budget=Budget(cap=1e9), prices=Prices(1e6, 1e6), timeout=2.0)
     attempts = sets.attempts(set_id, "0.attn.q:0")
     assert [(a.number, a.state, a.error[:18]) for a in attempts] == [
         (1, "failed", "status 500: oops"),
@@ -163,7 +165,7 @@ def test_the_cap_is_never_exceeded_however_many_ask(
         )
         assert sum(isinstance(r, WorkStoppedError) for r in results) >= 18
 
-    caller = call(server, sets, many, budget=Budget(Prices(1e6, 1e6), cap=cap))
+    caller = call(server, sets, many, budget=Budget(cap=cap), prices=Prices(1e6, 1e6))
     spent = sets.spending(set_id)
     assert caller.stopped == "cap"
     # What might have been spent is set aside, the schema included: the last ones are not risked.
@@ -191,18 +193,19 @@ def test_a_cap_of_tokens(server: ModelServer, sets: LabelSets, set_id: int) -> N
 )
 def test_spent_and_set_aside_never_exceed_the_cap(work: list[tuple[int, int, bool]], cap: int) -> None:
     async def go() -> None:
-        budget = Budget(Prices(1e6, 1e6), cap=float(cap))
+        budget, prices = Budget(cap=float(cap)), Prices(1e6, 0)
         aside = 0
 
         async def one(most: int, actual: int, answered: bool) -> None:
             nonlocal aside
-            usage = Usage(most, 0)
-            await budget.set_aside(usage)
+            amount = Amount.of(Usage(most, 0), prices)
+            await budget.set_aside(amount)
             aside += most
             assert budget.spent + aside <= cap + 1e-9
             await asyncio.sleep(0)
             aside -= most
-            await budget.settle(usage, Usage(min(actual, most), 0) if answered else None)
+            used = Amount.of(Usage(min(actual, most), 0), prices)
+            await budget.settle(amount, used if answered else None)
 
         results = await asyncio.gather(*(one(*w) for w in work), return_exceptions=True)
         assert all(r is None or isinstance(r, CapReachedError) for r in results)
@@ -230,5 +233,5 @@ def test_requests_and_tokens_are_spaced() -> None:
 def test_prompts_are_never_more_tokens_than_bytes() -> None:
     usage = at_most([Message("user", "añ→")], 10, 7)
     assert usage == Usage(1 + 2 + 3 + 16 + 10, 7)
-    with pytest.raises(ValueError, match="prices"):
-        Budget(cap=1.0)
+    assert Amount.of(usage, None) == Amount(39, 0.0)
+    assert Amount.of(usage, Prices(1e6, 2e6)) == Amount(39, 46.0)

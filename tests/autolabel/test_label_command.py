@@ -45,13 +45,23 @@ def test_a_dry_run_sends_nothing_and_needs_no_cap(tributary: Call, server: Model
     code, out, _ = tributary(*asked(server, "--dry-run", "--price-in", "1", "--price-out", "4", "--json"))
     document = json.loads(out)
     assert code == 0
-    assert document.keys() == {"run", "set", "components", "never_fire", "estimate"}
+    assert document.keys() == {"run", "set", "components", "never_fire", "judge", "estimate"}
+    assert document["judge"] == {"model": "org/toy-1", "endpoint": server.url}
     assert document["set"] == "evidence toy-1"
     estimate = document["estimate"]
     assert estimate["requests"] == 3 + 2 * 3
     assert estimate["cost"] == pytest.approx(
         (estimate["prompt_tokens"] + 4 * estimate["completion_tokens"]) / 1e6
     )
+    judge = ("--judge-model", "better", "--judge-price-in", "1000", "--judge-price-out", "0")
+    _, out, _ = tributary(
+        *asked(server, "--dry-run", "--price-in", "0", "--price-out", "0", *judge, "--json")
+    )
+    judged = json.loads(out)
+    assert judged["judge"]["model"] == "better"
+    labelling = 3 * 150  # the answers
+    assert judged["estimate"]["completion_tokens"] == labelling + 6 * 30
+    assert 0 < judged["estimate"]["cost"] * 1000 < judged["estimate"]["prompt_tokens"]
     code, out, _ = tributary(*asked(server, "--dry-run"))
     assert code == 0
     assert out.startswith("3 components of toy, strategy evidence: at most 9 questions, about ")
@@ -65,9 +75,10 @@ def test_the_document_of_a_labelling(tributary: Call, server: ModelServer) -> No
     assert code == 0
     assert document.keys() == {
         "run", "set", "ended", "labelled", "failed", "failed_trials", "failures", "labels", "scores",
-        "spending", "seconds", "components", "never_fire", "estimate",
+        "spending", "seconds", "components", "never_fire", "judge", "estimate",
     }  # fmt: skip
     assert document["labels"] == dict.fromkeys(RARE, "a toy label")
+    assert document["judge"] is None  # nothing is asked about the labels
     assert document["spending"] == {
         "requests": 3, "failed_requests": 0, "prompt_tokens": 300, "completion_tokens": 30,
         "uncounted_requests": 0, "cost": None,
@@ -120,6 +131,8 @@ def test_the_cap_stops_before_it_is_exceeded(tributary: Call, server: ModelServe
         (["--keys", "0.attn.z:3"], "no projection"),
         (["--harvest", "20200101-000000"], "no harvest called"),
         (["--model", " "], "no model is named"),
+        (["--judge-price-in", "1", "--judge-price-out", "1", "--cap", "1"], "prices already"),
+        (["--price-in", "1", "--price-out", "1", "--cap", "1", "--judge-model", "j"], "no prices"),
     ],
 )
 def test_mistakes(tributary: Call, server: ModelServer, more: list[str], said: str) -> None:

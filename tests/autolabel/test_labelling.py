@@ -17,17 +17,27 @@ from backend.autolabel.chat import Endpoint
 from backend.autolabel.job import LabellingError, Limits, Plan, make_plan, work
 from backend.autolabel.material import SilentPool
 from backend.autolabel.scoring import set_score
-from backend.autolabel.silence import silent_pool
+from backend.autolabel.silence import fires, silent_pool
 from backend.autolabel.strategies import StrategyName
 from backend.pipelines.load import load_decomposition
 from backend.service.run import Run
 from compute.address import Address, parse_key
 from compute.decomposition.model import Decomposition
 from storage.corpus import TokenCorpus
-from storage.label_records import LabelSet
+from storage.errors import SettingsDifferError
+from storage.label_records import Judge, LabelSet
 from storage.label_sets import LabelSets
 from tests.autolabel.conftest import RARE
-from tests.support.model_server import ModelServer, Reply, Request, complains, label, says, willing
+from tests.support.model_server import (
+    ModelServer,
+    Reply,
+    Request,
+    complains,
+    label,
+    model_server,
+    says,
+    willing,
+)
 
 LIMITS = Limits(concurrency=4, timeout=60.0, patience=Patience(retries=1, first=0.01), give_up=5)
 KEYS = [*RARE, "0.attn.q:0", "1.glu.down:1", "1.attn.o:3"]
@@ -46,14 +56,14 @@ def plan_for(
 
 
 def open_set(plan: Plan, sets: LabelSets) -> LabelSet:
-    return sets.open_set("toy", plan.run.digest, "a", plan.strategy.name, plan.settings)[0]
+    return sets.open_set("toy", plan.run.digest, "a", plan.strategy.name, plan.settings, plan.judge_record)[0]
 
 
 def pool_of(plan: Plan) -> SilentPool:
-    directory = plan.run.directory
+    model = load_decomposition(plan.run.directory)
     return silent_pool(
-        load_decomposition(directory), directory.corpus(), plan.harvest.settings, plan.keys,
-        plan.run.vocabulary.texts, plan.seed, size=60,
+        lambda ids: fires(model, plan.keys, ids), plan.run.directory.corpus(), plan.harvest.settings,
+        plan.keys, plan.run.vocabulary.texts, plan.seed, size=60,
     )  # fmt: skip
 
 
@@ -105,6 +115,77 @@ def test_a_server_that_only_fails_ends_the_work(toy: Run, server: ModelServer, s
     assert sets.progress(label_set.id).done == 0
     server.answer = lambda _: complains(401, "bad key")
     assert do(plan, sets)[0].startswith("endpoint: ")
+
+
+def test_a_judge_of_its_own_scores_at_its_own_price_under_the_same_cap(
+    toy: Run, server: ModelServer, sets: LabelSets
+) -> None:
+    with model_server() as other:
+        server.answer = lambda _: label("commas", usage=(100, 10))
+        other.answer = lambda _: says('{"chosen": [1, 2]}', usage=(40, 2))
+        writer, judge = Endpoint(server.url, "writer"), Endpoint(other.url, "judge")
+        plan = make_plan(toy, writer, judge=judge, keys=list(RARE), trials=1, examples=6)
+        limits = replace(LIMITS, prices=Prices(1, 2), judge_prices=Prices(10, 100), cap=1.0)
+        ended, label_set = do(plan, sets, limits)
+        assert ended == "finished"
+        assert {r.body["model"] for r in server.requests} == {"writer"}
+        assert {r.body["model"] for r in other.requests} == {"judge"}
+        asked = len(other.requests)
+        assert (len(server.requests), asked) == (3, 2 * 3)
+        cost = (3 * (100 * 1 + 10 * 2) + asked * (40 * 10 + 2 * 100)) / 1e6
+        assert sets.spending(label_set.id).cost == pytest.approx(cost)
+        assert sets.get(label_set.id).judge == Judge("judge", other.url)
+        # More questions, and a cap that is reached by what both have cost.
+        more = make_plan(toy, writer, judge=judge, keys=list(RARE), trials=2, examples=6)
+        assert do(more, sets, replace(limits, cap=cost))[0] == "cap"
+        assert len(other.requests) == asked
+        with pytest.raises(SettingsDifferError, match="judged by 'judge'"):
+            do(make_plan(toy, writer, keys=list(RARE), trials=1, examples=6), sets)
+
+
+def test_a_judge_that_does_not_answer_leaves_the_labels_and_can_be_replaced(
+    toy: Run, server: ModelServer, sets: LabelSets
+) -> None:
+    def one_model(request: Request) -> Reply:
+        return complains(404, "no such model") if request.body["model"] == "typo" else willing(request)
+
+    server.answer = one_model
+    writer = Endpoint(server.url, "toy")
+    plan = make_plan(toy, writer, judge=writer.judge(None, "typo", None), keys=KEYS, trials=1, examples=6)
+    ended, label_set = do(plan, sets)
+    assert ended == f"endpoint: {server.url} answers with status 404: no such model"
+    assert sets.progress(label_set.id).done == len(KEYS)
+    sent = [r.body["model"] for r in server.requests].count("toy")
+    plan = make_plan(toy, writer, judge=writer.judge(None, "right", None), keys=KEYS, trials=1, examples=6)
+    assert do(plan, sets)[0] == "finished"
+    assert [r.body["model"] for r in server.requests].count("toy") == sent
+    assert sets.get(label_set.id).judge == Judge("right", server.url)
+
+
+def test_a_cap_needs_the_price_of_everything_that_may_cost_something() -> None:
+    here, far = Endpoint("http://127.0.0.1:1/v1", "a"), Endpoint("https://models.example/v1", "b")
+    price = Prices(1, 1)
+
+    def refused(limits: Limits, endpoint: Endpoint, judge: Endpoint | None) -> str:
+        try:
+            limits.check(endpoint, judge=judge)
+        except LabellingError as error:
+            return str(error)
+        return ""
+
+    assert refused(Limits(), here, None) == refused(Limits(), here, replace(here, model="c")) == ""
+    assert refused(Limits(prices=price, cap=1), far, None) == ""
+    # A judge on this machine is free unless it has a price; one at a server that costs something is not.
+    assert refused(Limits(prices=price, cap=1), far, here) == ""
+    assert "judge 'c' has no prices" in refused(Limits(prices=price, cap=1), far, replace(far, model="c"))
+    assert "judge 'b' has no prices" in refused(Limits(prices=price, cap=1), here, far)
+    assert refused(Limits(judge_prices=price, cap=1), here, far) == ""
+    assert "has no prices" in refused(Limits(judge_prices=price, cap=1), far, here)
+    assert "no cap" in refused(Limits(judge_prices=price), here, far)
+    assert "not on this machine" in refused(Limits(), here, far)
+    assert refused(Limits(cap_tokens=10), here, far) == ""
+    assert "needs the prices" in refused(Limits(cap=1), here, None)
+    assert "prices already" in refused(Limits(prices=price, judge_prices=price, cap=1), here, None)
 
 
 def test_context_walks_back_forth_and_unifies_and_goes_on_where_it_stopped(
@@ -161,8 +242,8 @@ def test_scoring_asks_about_verified_texts_and_never_about_shown_ones(
         spans, truth = trial.details["spans"], trial.details["truth"]
         shown = next(i for i in sets.items(label_set.id) if i.key == trial.key).material["examples"]
         assert trial.positives == trial.negatives >= 3
-        for (start, end), fires in zip(spans, truth, strict=True):
-            if trial.kind == "fuzzing" or fires:
+        for (start, end), positive in zip(spans, truth, strict=True):
+            if trial.kind == "fuzzing" or positive:
                 assert not any(start < last and first < end for first, last in shown)
         # The server chose the first half.
         half = len(truth) // 2

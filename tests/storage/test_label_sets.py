@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ import pytest
 
 from storage.errors import SettingsDifferError, StorageError, UnknownRecordError
 from storage.graphs import GraphDatabase
-from storage.label_records import Item, SetAccuracy, Spending, Trial, TrialCounts
+from storage.label_records import Item, Judge, SetAccuracy, Spending, Trial, TrialCounts
 from storage.label_sets import LabelSets
+from tests.storage.graph_support import make_older
 
 RUN, DIGEST = "demo", "d" * 64
 MESSAGES = [{"role": "user", "content": "what is it? «ä»"}]
@@ -47,6 +49,47 @@ def test_a_set_goes_on_under_its_name_and_its_settings_only(sets: LabelSets) -> 
     assert [s.name for s in sets.sets(RUN, DIGEST)] == ["a"]
     with pytest.raises(UnknownRecordError):
         sets.get(99)
+
+
+def test_a_set_has_one_judge_from_the_first_label_that_is_judged(sets: LabelSets) -> None:
+    mine, other = Judge("m", "http://a/v1"), Judge("better", "http://b/v1")
+
+    def open_with(judge: Judge | None) -> Judge | None:
+        return sets.open_set(RUN, DIGEST, "a", "evidence", {}, judge)[0].judge
+
+    ident = sets.open_set(RUN, DIGEST, "a", "evidence", {}, mine)[0].id
+    assert open_with(None) is None  # nobody has begun to judge
+    sets.judge_by(ident, mine)
+    sets.save_trial(ident, Trial("0.attn.q:0", "detection", 0, "failed", "commas", error="no such model"))
+    # Nothing was judged: what was named may have been a mistake.
+    assert open_with(other) == mine
+    sets.judge_by(ident, other)
+    sets.save_trial(ident, Trial("0.attn.q:0", "detection", 0, "done", "commas", 5, 5, 4, 5))
+    with pytest.raises(SettingsDifferError, match="judged by 'better' at http://b/v1, not by 'm' at"):
+        open_with(mine)
+    with pytest.raises(SettingsDifferError):
+        sets.judge_by(ident, mine)
+    assert open_with(None) == open_with(other) == other
+
+
+def test_scores_of_older_files_were_judged_by_the_model_that_wrote_the_labels(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite3"
+    make_older(path, "0004")
+    with sqlite3.connect(path) as connection:
+        for ident, name in enumerate(("scored", "not scored"), 1):
+            connection.execute(
+                "insert into label_sets (id, run, run_digest, name, strategy, settings)"
+                " values (?, ?, ?, ?, 'evidence', ?)",
+                (ident, RUN, DIGEST, name, '{"model": "m", "endpoint": "http://a/v1", "seed": 0}'),
+            )
+        connection.execute(
+            "insert into label_trials (set_id, key, kind, status) values (1, '0.attn.q:0', 'detection', 'done')"
+        )
+    connection.close()
+    database = GraphDatabase(path)
+    judges = {found.name: found.judge for found in database.label_sets.sets(RUN, DIGEST)}
+    assert judges == {"scored": Judge("m", "http://a/v1"), "not scored": None}
+    database.close()
 
 
 def test_items_keep_what_is_known_of_them(sets: LabelSets) -> None:
@@ -151,6 +194,29 @@ def test_two_processes_never_work_on_one_set(sets: LabelSets, tmp_path: Path) ->
         holder.communicate()
     with sets.working(one):
         pass
+
+
+def test_two_threads_never_work_on_one_set_and_keep_other_processes_out(
+    sets: LabelSets, tmp_path: Path
+) -> None:
+    one, other = new_set(sets), new_set(sets, "b")
+    take = (
+        "import fcntl, os, sys; lock = os.open(sys.argv[1], os.O_RDWR)\n"
+        "fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(sys.argv[2]))"
+    )
+
+    def another_process_may(set_id: int) -> bool:
+        command = [sys.executable, "-c", take, str(tmp_path / "t.sqlite3.labelling"), str(set_id)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    with sets.working(one):
+        with pytest.raises(StorageError, match="worked on already"), sets.working(one):
+            raise AssertionError
+        with sets.working(other):
+            assert not another_process_may(other)
+        # What was given up is free, what is held is not given up with it.
+        assert another_process_may(other)
+        assert not another_process_may(one)
 
 
 def test_a_set_is_deleted_with_all_that_hangs_on_it(sets: LabelSets, tmp_path: Path) -> None:
