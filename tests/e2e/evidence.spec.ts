@@ -142,7 +142,7 @@ test("arrow keys move among the tokens of the examples, and the values follow", 
   await page.keyboard.press("ArrowDown");
   await expect(lines.nth(1).locator("button.firing")).toBeFocused();
   await page.keyboard.press("Home");
-  await expect(lines.nth(1).locator("button[data-ci]").first()).toBeFocused();
+  await expect(lines.nth(1).locator("[data-ci]").first()).toBeFocused();
   await expect(reachable).toHaveCount(1);
   await page.keyboard.press("Escape");
   await expect(tip(page)).toHaveCount(0);
@@ -156,16 +156,16 @@ test("one's own text is highlighted as it is typed and goes along to the next co
   const field = page.getByRole("textbox", { name: /Type or paste some text/ });
   await field.fill("the quick brown fox");
   const section = page.getByRole("region", { name: "Your own text" });
-  await expect(section.locator("button[data-ci]").first()).toBeVisible();
+  await expect(section.locator("[data-ci]").first()).toBeVisible();
   await expect(section.getByRole("status")).toContainText(harvested.evidence.key);
   await expect(page).toHaveURL(/text=the%20quick/);
-  const shown = await section.locator("button[data-ci]").count();
+  const shown = await section.locator("[data-ci]").count();
   await field.press("End");
   await field.pressSequentially(" jumps");
-  await expect.poll(() => section.locator("button[data-ci]").count()).toBeGreaterThan(shown);
+  await expect.poll(() => section.locator("[data-ci]").count()).toBeGreaterThan(shown);
 
   // What fires at one token, and back to the whole text.
-  await section.locator("button[data-ci]").nth(1).click();
+  await section.locator("[data-ci]").nth(1).click();
   await expect(section.getByRole("heading", { name: /Strongest on/ })).toBeVisible();
   await section.getByRole("button", { name: "The whole text" }).click();
   const others = section.getByRole("listitem").getByRole("link");
@@ -186,11 +186,11 @@ test("from an example to its document and to a prompt of exactly its tokens", as
     const { text, position, ci } = (one as HTMLElement).dataset;
     return [text ?? "", position ?? "", Number(ci)] as const;
   });
-  const length = await line.locator("button[data-ci]").count();
+  const length = await line.locator("[data-ci]").count();
 
   await line.getByRole("link", { name: /^Document/ }).click();
   await expect(page).toHaveURL(/\/documents\/\d+\?at=\d+&key=/);
-  const token = page.locator(`button[data-position="${position}"]`);
+  const token = page.locator(`[data-position="${position}"]`);
   await expect(token).toBeInViewport();
   await expect(token).toHaveAttribute("aria-pressed", "true");
   await expect(token).toHaveAttribute("data-text", text);
@@ -255,6 +255,6 @@ test("the run that is served by default says what it has, and tries any text", a
   else await expect(page.getByText(`tributary harvest ${found.run}`)).toBeVisible();
   await page.getByRole("textbox", { name: /Type or paste some text/ }).fill("the man who was in the house");
   const section = page.getByRole("region", { name: "Your own text" });
-  await expect(section.locator("button[data-ci]").first()).toBeVisible();
+  await expect(section.locator("[data-ci]").first()).toBeVisible();
   await expect(section.getByRole("listitem").first()).toBeVisible();
 });

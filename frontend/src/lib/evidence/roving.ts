@@ -2,11 +2,11 @@
  * Moving among the tokens of highlighted lines with the arrow keys: one token can be reached with Tab,
  * left and right move along its line, up and down to the lines beside it, Home and End to a line's ends.
  *
- * Lines are elements with `data-line`, tokens the buttons in them with `data-ci`. Lines come and go, so
+ * Lines are elements with `data-line`, tokens what has `data-ci` in them. Lines come and go, so
  * which token can be reached is kept on the elements themselves, not in the components that draw them.
  */
 
-const TOKENS = "button[data-ci]";
+const TOKENS = "[data-ci]";
 
 function tokensOf(line: Element): HTMLElement[] {
   return [...line.querySelectorAll<HTMLElement>(TOKENS)];
