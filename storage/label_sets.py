@@ -7,23 +7,19 @@ money is forgotten. What failed keeps the reason and is tried again; it never co
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal, cast
 
-from sqlalchemy import Connection, case, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
-from sqlalchemy.engine import RowMapping
 
 from storage.database import Database
-from storage.errors import SettingsDifferError, StorageError, UnknownRecordError
+from storage.errors import SettingsDifferError, UnknownRecordError
 from storage.graph_rows import json_text, now
 from storage.graph_schema import label_attempts, label_items, label_sets, label_trials
+from storage.label_locks import held
 from storage.label_records import (
     Attempt,
     GivenLabel,
@@ -38,9 +34,7 @@ from storage.label_records import (
     TrialCounts,
     TrialKind,
 )
-
-#: The stages whose label is the component's own, one for each strategy.
-FINAL_STAGES = ("evidence", "unify")
+from storage.label_rows import FINAL_STAGES, counted, final, how_many, label_set, of_run, record, total
 
 
 class LabelSets:
@@ -99,7 +93,7 @@ class LabelSets:
         """
         mine = label_sets.c.id == set_id
         with self._database.write() as connection:
-            found = _label_set(connection.execute(select(label_sets).where(mine)).mappings().one())
+            found = label_set(connection.execute(select(label_sets).where(mine)).mappings().one())
             _check_judge(connection, found, judge)
             values = {"judge_model": judge.model, "judge_endpoint": judge.endpoint}
             connection.execute(update(label_sets).where(mine).values(values))
@@ -110,17 +104,17 @@ class LabelSets:
 
     def sets(self, run: str, run_digest: str) -> list[LabelSet]:
         """Newest first."""
-        query = select(label_sets).where(label_sets.c.run == run, label_sets.c.run_digest == run_digest)
+        query = select(label_sets).where(of_run(run, run_digest))
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(label_sets.c.id.desc())).mappings()
-            return [_label_set(row) for row in rows]
+            return [label_set(row) for row in rows]
 
     def get(self, set_id: int) -> LabelSet:
         with self._database.read() as connection:
             row = connection.execute(select(label_sets).filter_by(id=set_id)).mappings().one_or_none()
         if row is None:
             raise UnknownRecordError(f"there is no label set {set_id}", "it may have been deleted")
-        return _label_set(row)
+        return label_set(row)
 
     def end(self, set_id: int, reason: str) -> None:
         """Say why the work on it stops; empty where it begins again."""
@@ -128,15 +122,15 @@ class LabelSets:
             connection.execute(update(label_sets).where(label_sets.c.id == set_id).values(ended=reason))
 
     def delete(self, set_id: int) -> None:
-        """With everything that hangs on it."""
-        with self._database.write() as connection:
+        """With everything that hangs on it. Raises a :class:`StorageError` where somebody works on it."""
+        with self.working(set_id), self._database.write() as connection:
             connection.execute(delete(label_sets).where(label_sets.c.id == set_id))
 
     @contextmanager
     def working(self, set_id: int) -> Generator[None]:
         """Keep all others from working on the set meanwhile: none would know what the other spends."""
         path = self._database.path.absolute()
-        with _held(path.with_name(f"{path.name}.labelling"), set_id):
+        with held(path.with_name(f"{path.name}.labelling"), set_id):
             yield
 
     # ---- items ----------------------------------------------------------------------------------
@@ -168,19 +162,17 @@ class LabelSets:
     def outline(self, set_id: int) -> list[tuple[str, ItemStatus, str]]:
         """Key, status and label of every component, and nothing of what lies behind them."""
         columns = (label_items.c.key, label_items.c.status, label_items.c.label)
-        query = select(*columns).where(label_items.c.set_id == set_id, label_items.c.stage.in_(FINAL_STAGES))
+        query = select(*columns).where(final(set_id))
         with self._database.read() as connection:
             return [(key, status, label) for key, status, label in connection.execute(query)]
 
-    def final_items(self, set_id: int, keys: Sequence[str]) -> dict[str, Item]:
-        """What a set says of some components, by key."""
-        query = select(label_items).where(
-            label_items.c.set_id == set_id,
-            label_items.c.stage.in_(FINAL_STAGES),
-            label_items.c.key.in_(keys),
-        )
+    def final_items(self, set_id: int, keys: Sequence[str] | None = None) -> dict[str, Item]:
+        """What a set says of some components or all, by key."""
+        query = select(label_items).where(final(set_id))
+        if keys is not None:
+            query = query.where(label_items.c.key.in_(keys))
         with self._database.read() as connection:
-            return {row["key"]: _item(row) for row in connection.execute(query).mappings()}
+            return {row["key"]: record(Item, row) for row in connection.execute(query).mappings()}
 
     def items(self, set_id: int, stage: str | None = None, key: str | None = None) -> list[Item]:
         """In the order in which they were added."""
@@ -190,15 +182,13 @@ class LabelSets:
         if key is not None:
             query = query.where(label_items.c.key == key)
         with self._database.read() as connection:
-            return [_item(row) for row in connection.execute(query).mappings()]
+            return [record(Item, row) for row in connection.execute(query).mappings()]
 
     def progress(self, set_id: int) -> Progress:
         status = label_items.c.status
-        query = select(
-            func.count(),
-            func.coalesce(func.sum(case((status == "done", 1), else_=0)), 0),
-            func.coalesce(func.sum(case((status == "failed", 1), else_=0)), 0),
-        ).where(label_items.c.set_id == set_id, label_items.c.stage.in_(FINAL_STAGES))
+        query = select(func.count(), how_many(status == "done"), how_many(status == "failed")).where(
+            final(set_id)
+        )
         with self._database.read() as connection:
             components, done, failed = connection.execute(query).one()
         return Progress(components, done, failed)
@@ -209,8 +199,7 @@ class LabelSets:
             select(label_items.c.key, label_items.c.label, label_sets.c.name, label_sets.c.created)
             .join(label_sets, label_items.c.set_id == label_sets.c.id)
             .where(
-                label_sets.c.run == run,
-                label_sets.c.run_digest == run_digest,
+                of_run(run, run_digest),
                 label_items.c.stage.in_(FINAL_STAGES),
                 label_items.c.status == "done",
             )
@@ -227,11 +216,7 @@ class LabelSets:
         query = (
             select(func.count(), func.count(label_sets.c.id.distinct()), func.max(label_sets.c.id))
             .join(label_sets, label_items.c.set_id == label_sets.c.id)
-            .where(
-                label_sets.c.run == run,
-                label_sets.c.run_digest == run_digest,
-                label_items.c.status == "done",
-            )
+            .where(of_run(run, run_digest), label_items.c.status == "done")
         )
         with self._database.read() as connection:
             return "-".join(str(value) for value in connection.execute(query).one())
@@ -267,13 +252,13 @@ class LabelSets:
         if key is not None:
             query = query.where(label_trials.c.key == key)
         with self._database.read() as connection:
-            return [_trial(row) for row in connection.execute(query).mappings()]
+            return [record(Trial, row) for row in connection.execute(query).mappings()]
 
     def trial_counts(
         self, set_id: int, keys: Sequence[str] | None = None
     ) -> dict[tuple[str, TrialKind], TrialCounts]:
         """The trials of each component and kind, added up; of some components or all."""
-        query = _counted(set_id)
+        query = counted(set_id)
         if keys is not None:
             query = query.where(label_trials.c.key.in_(keys))
         with self._database.read() as connection:
@@ -282,7 +267,7 @@ class LabelSets:
 
     def accuracies(self, set_id: int) -> dict[TrialKind, SetAccuracy]:
         """The mean accuracy of the components of a set, without reading them one by one."""
-        each = _counted(set_id).subquery()
+        each = counted(set_id).subquery()
         judged = each.c.positives + each.c.negatives
         accuracy = (each.c.hits + each.c.rejections) * 1.0 / func.nullif(judged, 0)
         query = select(
@@ -362,17 +347,27 @@ class LabelSets:
         query = select(label_attempts).where(label_attempts.c.set_id == set_id, label_attempts.c.key == key)
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(label_attempts.c.id)).mappings()
-            return [_attempt(row) for row in rows]
+            return [record(Attempt, row) for row in rows]
+
+    def answered(self, set_id: int) -> dict[str, tuple[str, str]]:
+        """Of every component the model that answered with its label, as the server called it, and when."""
+        of = label_attempts.c
+        query = select(of.key, of.model, of.created).where(
+            of.set_id == set_id, of.purpose.in_(FINAL_STAGES), of.state == "answered"
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(of.id))
+            return {key: (model, created) for key, model, created in rows}
 
     def spending(self, set_id: int) -> Spending:
         of = label_attempts.c
         query = select(
             func.count(),
-            func.coalesce(func.sum(case((of.state != "answered", 1), else_=0)), 0),
-            func.coalesce(func.sum(of.prompt_tokens), 0),
-            func.coalesce(func.sum(of.completion_tokens), 0),
-            func.coalesce(func.sum(case((of.counted == 0, 1), else_=0)), 0),
-            func.coalesce(func.sum(of.cost), 0.0),
+            how_many(of.state != "answered"),
+            total(of.prompt_tokens),
+            total(of.completion_tokens),
+            how_many(of.counted == 0),
+            total(of.cost),
         ).where(of.set_id == set_id)
         with self._database.read() as connection:
             return Spending(*connection.execute(query).one())
@@ -392,78 +387,10 @@ def check_settings(found: LabelSet, strategy: str, settings: Mapping[str, Any]) 
         )
 
 
-#: Of each file of locks its descriptor, and the sets that this process works on.
-_LOCKS: dict[Path, tuple[int, set[int]]] = {}
-_GUARD = threading.Lock()
-
-
-@contextmanager
-def _held(path: Path, set_id: int) -> Generator[None]:
-    """One byte of the file is locked for each set.
-
-    Such locks belong to a process: it would be granted one twice, and closing any descriptor of the file
-    gives up all of them. So there is one descriptor, and a list of what this process holds.
-    """
-    with _GUARD:
-        if path not in _LOCKS:
-            _LOCKS[path] = (os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), set())
-        descriptor, held = _LOCKS[path]
-        try:
-            if set_id in held:
-                raise StorageError(f"label set {set_id} is being worked on already", "wait, or stop it first")
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, set_id)
-        except (BlockingIOError, PermissionError):
-            raise StorageError(
-                f"another process is working on label set {set_id}", "wait for it, or stop it first"
-            ) from None
-        else:
-            held.add(set_id)
-        finally:
-            _close_if_idle(path)
-    try:
-        yield
-    finally:
-        with _GUARD:
-            fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, set_id)
-            held.discard(set_id)
-            _close_if_idle(path)
-
-
-def _close_if_idle(path: Path) -> None:
-    descriptor, held = _LOCKS[path]
-    if not held:
-        del _LOCKS[path]
-        os.close(descriptor)
-
-
-def _counted(set_id: int) -> Any:
-    """Of every component and kind the columns of :class:`TrialCounts`."""
-    of = label_trials.c
-
-    def total(column: Any, label: str) -> Any:
-        return func.sum(column).label(label)
-
-    # Counts of trials that are not done are 0.
-    return (
-        select(
-            of.key,
-            of.kind,
-            total(of.hits, "hits"),
-            total(of.positives, "positives"),
-            total(of.rejections, "rejections"),
-            total(of.negatives, "negatives"),
-            total(case((of.status == "failed", 1), else_=0), "failed"),
-            total(case((of.status == "impossible", 1), else_=0), "impossible"),
-        )
-        .where(of.set_id == set_id)
-        .group_by(of.key, of.kind)
-    )
-
-
 def _find(connection: Connection, run: str, run_digest: str, name: str) -> LabelSet | None:
-    query = select(label_sets).filter_by(run=run, run_digest=run_digest, name=name)
+    query = select(label_sets).where(of_run(run, run_digest), label_sets.c.name == name)
     row = connection.execute(query).mappings().one_or_none()
-    return None if row is None else _label_set(row)
+    return None if row is None else label_set(row)
 
 
 def _check_judge(connection: Connection, found: LabelSet, judge: Judge) -> None:
@@ -479,70 +406,4 @@ def _check_judge(connection: Connection, found: LabelSet, judge: Judge) -> None:
         f"the labels of {found.name!r} are judged by {found.judge.model!r} at {found.judge.endpoint}, "
         f"not by {judge.model!r} at {judge.endpoint}",
         "name the same judge to go on with it, or give another --name",
-    )
-
-
-def _object(text: str) -> Mapping[str, Any]:
-    return cast("dict[str, Any]", json.loads(text or "{}"))
-
-
-def _label_set(row: RowMapping) -> LabelSet:
-    return LabelSet(
-        id=row["id"],
-        run=row["run"],
-        run_digest=row["run_digest"],
-        name=row["name"],
-        strategy=row["strategy"],
-        settings=_object(row["settings"]),
-        ended=row["ended"],
-        created=row["created"],
-        judge=Judge(row["judge_model"], row["judge_endpoint"]) if row["judge_model"] else None,
-    )
-
-
-def _item(row: RowMapping) -> Item:
-    return Item(
-        stage=row["stage"],
-        key=row["key"],
-        status=row["status"],
-        label=row["label"],
-        answer=_object(row["answer"]),
-        material=_object(row["material"]),
-        error=row["error"],
-    )
-
-
-def _trial(row: RowMapping) -> Trial:
-    return Trial(
-        key=row["key"],
-        kind=row["kind"],
-        number=row["number"],
-        status=row["status"],
-        label=row["label"],
-        positives=row["positives"],
-        negatives=row["negatives"],
-        hits=row["hits"],
-        rejections=row["rejections"],
-        details=_object(row["details"]),
-        error=row["error"],
-    )
-
-
-def _attempt(row: RowMapping) -> Attempt:
-    return Attempt(
-        id=row["id"],
-        purpose=row["purpose"],
-        key=row["key"],
-        number=row["number"],
-        state=row["state"],
-        messages=json.loads(row["messages"] or "[]"),
-        answer=row["answer"],
-        error=row["error"],
-        prompt_tokens=row["prompt_tokens"],
-        completion_tokens=row["completion_tokens"],
-        counted=bool(row["counted"]),
-        cost=row["cost"],
-        seconds=row["seconds"],
-        model=row["model"],
-        created=row["created"],
     )

@@ -219,12 +219,31 @@ def test_two_threads_never_work_on_one_set_and_keep_other_processes_out(
         assert not another_process_may(one)
 
 
+def test_who_labelled_is_who_answered_last(sets: LabelSets) -> None:
+    ident = new_set(sets)
+    for purpose, key, state, model in (
+        ("evidence", "0.attn.q:0", "answered", "m-1"),
+        ("evidence", "0.attn.q:0", "failed", ""),
+        ("evidence", "0.attn.q:0", "answered", "m-2"),
+        ("detection 0", "0.attn.q:0", "answered", "judge"),
+        ("evidence", "0.attn.q:1", "failed", ""),
+    ):
+        attempt = sets.begin_attempt(ident, purpose, key, MESSAGES, (1, 1), 0.0)
+        sets.finish_attempt(attempt, state, model=model)
+    answered = sets.answered(ident)
+    assert {key: model for key, (model, _) in answered.items()} == {"0.attn.q:0": "m-2"}
+    assert answered["0.attn.q:0"][1] >= sets.get(ident).created
+
+
 def test_a_set_is_deleted_with_all_that_hangs_on_it(sets: LabelSets, tmp_path: Path) -> None:
     ident, other = new_set(sets), new_set(sets, "b")
     for one in (ident, other):
         sets.save_item(one, done("0.attn.q:0", "x"))
         sets.save_trial(one, Trial("0.attn.q:0", "detection", 0, "pending", "x"))
         sets.begin_attempt(one, "evidence", "0.attn.q:0", MESSAGES, (1, 1), 0.0)
+    with sets.working(ident), pytest.raises(StorageError, match="worked on already"):
+        sets.delete(ident)
+    assert len(sets.items(ident)) == 1
     sets.delete(ident)
     assert (sets.items(ident), sets.trials(ident), sets.attempts(ident, "0.attn.q:0")) == ([], [], [])
     assert len(sets.items(other)) == len(sets.trials(other)) == len(sets.attempts(other, "0.attn.q:0")) == 1
