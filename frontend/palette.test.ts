@@ -11,7 +11,9 @@ it.each([
   ["light", LIGHT, 1],
   ["dark", DARK, 2],
 ] as const)("the colours of the picture are those of the page, %s", (_, palette, group) => {
-  for (const [name, value] of Object.entries(palette)) {
+  const { hues, ...named } = palette;
+  const all = { ...named, ...Object.fromEntries(hues.map((hue, n) => [`hue-${n + 1}`, hue])) };
+  for (const [name, value] of Object.entries(all)) {
     const property = name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     const found = new RegExp(`--${property}: light-dark\\((#\\w+), (#\\w+)\\)`).exec(css);
     expect(found?.[group], property).toBe(value);

@@ -161,11 +161,8 @@ test("the table is filtered by cluster, and its rows say theirs", async ({ page,
   await expect(status).toContainText(`${found.components} components`);
 });
 
-test("a graph is folded by cluster, and groups of clusters are made and undone", async ({
-  page,
-  server,
-  found,
-}) => {
+/** A graph of a short prompt; its address. */
+async function makeGraph(server: Server, found: Found): Promise<string> {
   type Job = { id: string; state: string; result: { graph_id: number } | null };
   let job = await ask<Job>(server, `/api/runs/${found.run}/graphs`, {
     text: "the quick brown fox jumps",
@@ -177,8 +174,15 @@ test("a graph is folded by cluster, and groups of clusters are made and undone",
   }
   const id = job.result?.graph_id ?? 0;
   const graph = await ask<{ prompt_id: number }>(server, `/api/graphs/${id}`);
-  const address = `${server.url}/runs/${found.run}/prompts/${graph.prompt_id}/graphs/${id}`;
+  return `${server.url}/runs/${found.run}/prompts/${graph.prompt_id}/graphs/${id}`;
+}
 
+test("a graph is folded by cluster, and groups of clusters are made and undone", async ({
+  page,
+  server,
+  found,
+}) => {
+  const address = await makeGraph(server, found);
   await page.goto(`${address}?only=all&panel=pins`);
   const counts = page.locator("p.counts");
   const nodes = async (): Promise<number> =>
@@ -201,4 +205,55 @@ test("a graph is folded by cluster, and groups of clusters are made and undone",
   await expect(page.locator(".undo .state")).toHaveText("Saved");
   await page.reload();
   await expect(names).toHaveCount(made);
+});
+
+test("nodes are coloured by cluster: legend, table, address, export", async ({ page, server, found }) => {
+  const address = await makeGraph(server, found);
+  const early = await clusters(server, found, EARLY);
+  await page.goto(`${address}?only=all&merges=${EARLY}`);
+  const legend = page.getByRole("group", { name: "Nodes by cluster" });
+  await expect(page.locator("p.counts")).toContainText("nodes");
+  await expect(legend).toHaveCount(0);
+  await page.getByRole("button", { name: "by cluster", exact: true }).click();
+  await expect(page).toHaveURL(/colour=cluster/);
+  const entries = legend.getByRole("button");
+  await expect(entries.filter({ hasText: /^alone/ })).toHaveCount(1);
+  await expect(entries.filter({ hasText: /^unknown/ })).toHaveCount(1);
+  await expectAccessible(page, "a graph coloured by cluster");
+
+  // Those with the most nodes come first, and a click selects exactly them.
+  const [first] = await entries.allTextContents();
+  const [, number, size] = /^cluster (\d+)\s*· (\d+)$/.exec(first?.trim() ?? "") ?? [];
+  await entries.first().click();
+  await expect(page.getByRole("heading", { level: 2 })).toHaveText(`${size} nodes selected`);
+  await expect(entries.first()).toHaveAttribute("aria-pressed", "true");
+  const members = early.clusters.find(({ cluster }) => cluster === Number(number))?.members ?? [];
+  const selected = page.getByRole("tabpanel").locator("button[data-key]");
+  const keys = await selected.evaluateAll((rows) => rows.map((row) => row.getAttribute("data-key") ?? ""));
+  // The panel lists as many.
+  expect(keys).toHaveLength(Math.min(200, Number(size)));
+  expect(keys.every((key) => members.includes(key))).toBe(true);
+  await entries.first().click();
+  await expect(page.getByRole("heading", { level: 2 })).toHaveText("Nothing selected");
+
+  await page.getByRole("button", { name: "Export" }).click();
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("button", { name: /^SVG / }).click(),
+  ]);
+  const svg = readFileSync(await download.path(), "utf8");
+  // Long captions are broken into lines.
+  const said = [...svg.matchAll(/<text[^>]*>([^<]*)</g)].map(([, text]) => text).join(" ");
+  expect(said).toContain(`cluster ${number}: ${size}`);
+  expect(said).toContain(`nodes by cluster (${early.clustering.subrun} after ${EARLY} merges)`);
+  await page.keyboard.press("Escape");
+
+  await page.getByRole("button", { name: "table", exact: true }).click();
+  await page.getByRole("button", { name: /^Nodes \d/ }).click();
+  await page.getByRole("button", { name: "cluster", exact: true }).click();
+  const cells = page.getByRole("grid").getByRole("row").nth(1).getByRole("gridcell");
+  await expect(cells.nth(1)).toHaveText(number ?? "");
+  await expectAccessible(page, "the table of nodes with their clusters");
+  await page.reload();
+  await expect(entries.first()).toContainText(`cluster ${number}`);
 });

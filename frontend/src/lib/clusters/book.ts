@@ -69,6 +69,11 @@ export function shortPlacement(placement: Placement): string {
   return placement.kind === "cluster" ? String(placement.cluster.cluster) : placement.kind;
 }
 
+/** A placement where nothing around it says that clusters are meant. */
+export function placementWords(placement: Placement): string {
+  return placement.kind === "cluster" ? `cluster ${placement.cluster.cluster}` : placement.kind;
+}
+
 /** What being unknown means in this clustering. */
 export function unknownWords(clustering: ClusteringSummary): string {
   if (clustering.kind === "imported") return "not mentioned in the imported mapping";

@@ -34,6 +34,8 @@ interface Payload {
     readonly l: readonly (string | null)[];
     readonly n: readonly string[];
     readonly f: readonly number[];
+    readonly c: readonly (number | string | null)[];
+    readonly b: readonly (string | null)[];
   };
   readonly edges: {
     readonly s: readonly number[];
@@ -75,6 +77,35 @@ describe("the page that opens offline", () => {
     expect(html).toContain("default-src 'none'");
     expect(html).not.toMatch(/\b(src|href)="(?!data:)/);
     expect(html).not.toMatch(/@import|url\(|fetch\(|XMLHttpRequest|\bimport\(/);
+  });
+
+  it("keeps the colours of nodes, and says what they are", () => {
+    const of = Int16Array.from({ length: data.nodes }, (_, node) => (node % 3) - 1);
+    const colouring = {
+      words: "nodes by <something>",
+      classes: [
+        { id: "a", words: "this", means: "", ink: 2 },
+        { id: "b", words: "that", means: "", ink: "cross" as const },
+      ],
+      of,
+      own: Array.from(of, (place) => ["this", "that"][place] ?? null),
+    };
+    const html = graphHtml(screen({ colouring }));
+    const { k, c, b } = payload(html).nodes;
+    k.forEach((key, n) => {
+      const place = of[data.find(key) ?? 0] ?? -1;
+      expect([c[n], b[n]]).toEqual(
+        [
+          [null, null],
+          [2, "this"],
+          ["cross", "that"],
+        ][place + 1],
+      );
+    });
+    expect(html).toContain("nodes by &lt;something&gt;");
+    const size = of.filter((place, node) => place === 1 && showAll(data, "attr").nodes[node] === 1).length;
+    expect(html).toContain(`×</b> that: ${size}`);
+    expect(payload(graphHtml(screen())).nodes.c.every((ink) => ink === null)).toBe(true);
   });
 
   it("is small", () => expect(graphHtml(screen()).length).toBeLessThan(200_000));

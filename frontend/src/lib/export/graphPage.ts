@@ -6,6 +6,7 @@
 
 import { escapeXml } from "../confluence/svg";
 import { visible } from "../format/tokens";
+import { type Colouring, type Ink, classAt, colourOf, sizesOf } from "../graph/colouring";
 import { BIAS, DELTA, type GraphData, type GraphMetric } from "../graph/data";
 import type { Shown } from "../graph/filters";
 import { layOut } from "../graph/layout";
@@ -26,6 +27,8 @@ export interface OnScreen {
   readonly matches: ReadonlySet<number> | null;
   /** What people call components, by their keys over the whole run. */
   readonly called?: ReadonlyMap<string, string>;
+  /** What nodes are told apart by. */
+  readonly colouring?: Colouring | null;
   /** Texts by node key. */
   readonly notes: ReadonlyMap<string, string>;
   readonly viewport: Viewport | null;
@@ -137,6 +140,9 @@ function payload(screen: OnScreen, { nodes, edges }: Drawn): unknown {
       /** Names that are written beside the marks. */
       w: placed.map((node) => data.name?.(node) ?? null),
       f: placed.map((node) => Number(screen.selection.has(node)) + 2 * Number(screen.pinned.has(node))),
+      /** The class that a node is painted as, and what that says. */
+      c: placed.map((node) => classAt(screen.colouring ?? null, node)?.ink ?? null),
+      b: placed.map((node) => screen.colouring?.own[node] ?? null),
       n: placed.map((node) => screen.notes.get(data.key(node)) ?? ""),
     },
     values: [
@@ -152,6 +158,21 @@ function payload(screen: OnScreen, { nodes, edges }: Drawn): unknown {
       v: kept.map((edge) => short(value[edge])),
     },
   };
+}
+
+/** What the colours of nodes say, and how many shown nodes have each. */
+function legend({ colouring, shown }: OnScreen): string {
+  if (colouring === undefined || colouring === null) return "";
+  const sizes = sizesOf(colouring, shown.nodes);
+  const mark = (ink: Ink): string => {
+    const style = `color: light-dark(${colourOf(ink, LIGHT)}, ${colourOf(ink, DARK)})`;
+    return `<b style="${style}">${ink === "cross" ? "×" : "●"}</b>`;
+  };
+  const entries = colouring.classes.map(
+    ({ ink, words }, n) =>
+      `<span>${mark(ink)} ${escapeXml(words)}: ${(sizes[n] ?? 0).toLocaleString("en-US")}</span>`,
+  );
+  return `<p class="soft legend">${escapeXml(colouring.words)} ${entries.join(" ")}</p>\n`;
 }
 
 /** What the file says it leaves out. */
@@ -207,6 +228,7 @@ body { display: flex; flex-direction: column; background: var(--paper); color: v
 header { display: flex; flex-wrap: wrap; align-items: baseline; gap: 4px 16px; padding: 12px 16px 8px; }
 h1 { margin: 0; font-size: 18px; }
 p { margin: 0; }
+.legend { display: flex; flex-wrap: wrap; gap: 0 16px; }
 .soft { color: var(--soft); font-size: 13px; line-height: 17px; }
 .note { white-space: pre-line; max-width: 90ch; padding: 0 16px 8px; }
 main { flex: 1; display: flex; flex-direction: column; min-height: 0; }
@@ -248,7 +270,7 @@ export function graphHtml(screen: OnScreen): string {
 <button id="fit" type="button">Everything</button>
 ${prompt === title ? "" : `<p class="soft">${escapeXml(prompt)}</p>`}
 <p class="soft">${metric}, in units of the target's shown activation (logits for outputs). Solid and bowed right: positive; dashed and bowed left: negative. ${escapeXml(omission(screen))} From ${escapeXml(link)}</p>
-</header>
+${legend(screen)}</header>
 <main>
 ${note.trim() === "" ? "" : `<p class="note">${escapeXml(note)}</p>`}
 <div class="stage">

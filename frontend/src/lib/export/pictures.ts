@@ -11,7 +11,7 @@ import type { OnScreen } from "./graphPage";
 const WINDOW = { width: 1500, height: 900 };
 
 function sceneOf(screen: OnScreen, dark: boolean): { readonly scene: Scene; readonly look: Look } {
-  const { data, metric, shown, selection, pinned, matches, called, viewport } = screen;
+  const { data, metric, shown, selection, pinned, matches, called, colouring, viewport } = screen;
   const layout = layOut(data, {
     order: "strength",
     proportion: proportionFor(WINDOW),
@@ -24,6 +24,7 @@ function sceneOf(screen: OnScreen, dark: boolean): { readonly scene: Scene; read
     scene: makeScene({
       ...{ data, metric, layout, shown, palette, selection, pinned, matches },
       ...(called === undefined ? {} : { called }),
+      colouring: colouring ?? null,
     }),
     look: { view, window: WINDOW, fitScale: fitted.scale },
   };

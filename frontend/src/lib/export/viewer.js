@@ -68,6 +68,25 @@
 
   const radius = (node) => nodes.r[node] * Math.min(2.2, Math.max(0.8, view.scale / graph.scale));
 
+  /** Of a node that belongs to something: as that is painted. */
+  function inkOf(node, colours) {
+    const ink = nodes.c[node];
+    if (typeof ink === "number") return colours.hues[ink];
+    return { neutral: colours.neutral, cross: colours.inkSoft }[ink] ?? colours.ink;
+  }
+
+  function cross(node, colours) {
+    const [x, y, r] = [px(nodes.x[node]), py(nodes.y[node]), 0.85 * radius(node)];
+    context.beginPath();
+    for (const way of [1, -1]) {
+      context.moveTo(x - r, y - way * r);
+      context.lineTo(x + r, y + way * r);
+    }
+    context.lineWidth = 1.5;
+    context.strokeStyle = nodes.f[node] & 1 ? colours.accent : colours.inkSoft;
+    context.stroke();
+  }
+
   function mark(node, colours) {
     const [x, y, r] = [px(nodes.x[node]), py(nodes.y[node]), radius(node)];
     context.beginPath();
@@ -91,11 +110,19 @@
       context.closePath();
     } else context.arc(x, y, r, 0, 2 * Math.PI);
     const hollow = shape === "ring" || shape === "triangle";
-    context.fillStyle = hollow ? colours.paper : nodes.f[node] & 1 ? colours.accent : colours.ink;
+    const crossed = nodes.c[node] === "cross";
+    const chosen = (nodes.f[node] & 1) === 1;
+    const plain = chosen && nodes.c[node] === null ? colours.accent : inkOf(node, colours);
+    context.fillStyle = hollow || crossed ? colours.paper : plain;
     context.fill();
-    context.lineWidth = 1;
-    context.strokeStyle = hollow ? colours.ink : colours.paper;
+    context.lineWidth = chosen && nodes.c[node] !== null ? 2 : 1;
+    context.strokeStyle = hollow
+      ? colours.ink
+      : chosen && nodes.c[node] !== null
+        ? colours.accent
+        : colours.paper;
     context.stroke();
+    if (crossed) cross(node, colours);
     if (nodes.f[node] & 2 || node === pointed?.node) {
       context.beginPath();
       context.arc(x, y, r + 3, 0, 2 * Math.PI);
@@ -260,6 +287,7 @@
     } else if (pointed !== null) {
       const { node } = pointed;
       parts.push(row("", name(node)));
+      if (nodes.b[node] !== null) parts.push(row("", nodes.b[node]));
       for (const [words, values] of graph.values)
         if (values[node] !== null) parts.push(row(words, String(values[node])));
       if (nodes.n[node]) parts.push(row("note:", nodes.n[node]));

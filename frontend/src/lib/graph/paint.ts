@@ -2,6 +2,7 @@
 
 import { visible } from "../format/tokens";
 import { datasetKey } from "../workspace/nodes";
+import { type NodeClass, classAt, colourOf } from "./colouring";
 import { BIAS, DELTA } from "./data";
 import {
   type Curve,
@@ -29,6 +30,8 @@ const TOGETHER = 48;
 const LEGIBLE = 13;
 /** Pixels between neighbouring nodes from which on their index is written below them. */
 const ROOM_FOR_INDEX = 46;
+/** Below this scale a cross is too small to be told from a dot: only its colour is left. */
+const ROOM_FOR_CROSS = 0.6;
 /** Width of the weakest edge around what is pointed at or selected. */
 const THINNEST_CHOSEN = 1.1;
 
@@ -276,6 +279,19 @@ export function shapeOf(scene: Scene, node: number): Shape {
 
 const HOLLOW: ReadonlySet<Shape> = new Set(["ring", "triangle"]);
 
+/** Of a node's mark. A colour needs some room to be seen; neighbours still do not touch. */
+export function radiusOf({ colouring, places }: Scene, node: number, scale: number): number {
+  const least = colouring === null ? 0 : Math.min(2.2, 0.45 * PITCH * scale);
+  return Math.max(least, markRadius(places[node] ?? 1, scale));
+}
+
+interface NodeGroup {
+  readonly shape: Shape;
+  readonly quiet: boolean;
+  readonly of: NodeClass | null;
+  readonly nodes: number[];
+}
+
 /** The shown nodes in sight. Search lets what it did not find step back. */
 export function paintNodes(
   pen: Pen,
@@ -284,10 +300,10 @@ export function paintNodes(
   margin = 0,
   nodes: Iterable<number> = scene.layout.cellNodes,
 ): void {
-  const { layout, shown, matches, palette, places, pinned, selection } = scene;
+  const { layout, shown, matches, palette, pinned, selection } = scene;
   const { view, window } = look;
   const sight = inSight(view, window, margin + 10);
-  const groups = new Map<string, { shape: Shape; quiet: boolean; nodes: number[] }>();
+  const groups = new Map<string, NodeGroup>();
   const special: number[] = [];
   for (const node of nodes) {
     const chosen = selection.has(node) || pinned.has(node);
@@ -297,19 +313,21 @@ export function paintNodes(
     if (chosen || matches?.has(node) === true) special.push(node);
     const shape = shapeOf(scene, node);
     const quiet = matches !== null && !matches.has(node) && !chosen;
-    const name = `${shape} ${quiet}`;
-    const group = groups.get(name) ?? { shape, quiet, nodes: [] };
+    const of = classAt(scene.colouring, node);
+    const name = `${shape} ${quiet} ${of?.id}`;
+    const group = groups.get(name) ?? { shape, quiet, of, nodes: [] };
     groups.set(name, group);
     group.nodes.push(node);
   }
-  const radius = (node: number): number => markRadius(places[node] ?? 1, view.scale);
+  const radius = (node: number): number => radiusOf(scene, node, view.scale);
   const sx = (node: number): number => toScreenX(view, window, layout.x[node] ?? NaN);
   const sy = (node: number): number => toScreenY(view, window, layout.y[node] ?? NaN);
-  for (const { shape, quiet, nodes } of [...groups.values()].sort(
+  for (const { shape, quiet, of, nodes } of [...groups.values()].sort(
     (a, b) => Number(b.quiet) - Number(a.quiet),
   )) {
-    const colour = quiet ? palette.rule : palette.ink;
+    const colour = quiet ? palette.rule : of === null ? palette.ink : colourOf(of.ink, palette);
     const hollow = HOLLOW.has(shape);
+    const cross = of?.ink === "cross" && view.scale > ROOM_FOR_CROSS;
     // A rim of paper keeps a mark apart from the edges that end in it.
     for (let n = 0; n < nodes.length; n += 400) {
       const some = nodes.slice(n, n + 400);
@@ -318,10 +336,10 @@ export function paintNodes(
         for (const node of some) pen.shape(shape, sx(node), sy(node), radius(node) + Math.min(1, view.scale));
         pen.end();
       }
-      pen.begin(
-        hollow && view.scale > 0.4 ? { stroke: colour, width: 1, fill: palette.paper } : { fill: colour },
-      );
-      for (const node of some) pen.shape(shape, sx(node), sy(node), radius(node));
+      if (cross) pen.begin({ stroke: colour, width: Math.min(2, 1 + view.scale / 2) });
+      else if (hollow && view.scale > 0.4) pen.begin({ stroke: colour, width: 1, fill: palette.paper });
+      else pen.begin({ fill: colour });
+      for (const node of some) pen.shape(cross ? "cross" : shape, sx(node), sy(node), radius(node));
       pen.end();
     }
   }
@@ -351,18 +369,20 @@ export function paintNodes(
 }
 
 /**
- * Selected: filled with the accent. Pinned: a diamond around it. Found: a ring. Where marks are too close for
- * rings the mark itself takes the accent and its shape.
+ * Selected: filled with the accent, or ringed with it where the fill says what the node belongs to. Pinned: a
+ * diamond around it. Found: a ring. Where marks are too close for rings the mark itself takes the accent and
+ * its shape.
  */
 function paintChosen(pen: Pen, scene: Scene, look: Look, node: number): void {
-  const { layout, matches, palette, pinned, places, selection } = scene;
+  const { layout, matches, palette, pinned, selection } = scene;
   const { view, window } = look;
   const x = toScreenX(view, window, layout.x[node] ?? NaN);
   const y = toScreenY(view, window, layout.y[node] ?? NaN);
-  const radius = Math.max(2, markRadius(places[node] ?? 1, view.scale));
+  const radius = Math.max(2, radiusOf(scene, node, view.scale));
   const room = (PITCH * view.scale) / 2;
   const tight = room < radius + 3;
-  if (selection.has(node)) {
+  const ringed = selection.has(node) && room > radius && classAt(scene.colouring, node) !== null;
+  if (selection.has(node) && !ringed) {
     pen.begin({ fill: palette.accent, stroke: palette.paper, width: 1 });
     pen.shape(shapeOf(scene, node), x, y, radius + 1);
     pen.end();
@@ -373,8 +393,8 @@ function paintChosen(pen: Pen, scene: Scene, look: Look, node: number): void {
     pen.end();
   } else if (matches?.has(node) === true || selection.has(node)) {
     const whole = tight && !selection.has(node);
-    pen.begin(whole ? { fill: palette.accent } : { stroke: palette.accent, width: 1 });
-    pen.shape("dot", x, y, whole ? radius : radius + 2.5);
+    pen.begin(whole ? { fill: palette.accent } : { stroke: palette.accent, width: ringed ? 2 : 1 });
+    pen.shape("dot", x, y, whole ? radius : radius + (ringed ? 2 : 2.5));
     pen.end();
   }
 }
@@ -400,9 +420,9 @@ export function edgesAround(scene: Scene, nodes: Iterable<number>, limit: number
 
 /** Rings around the two ends of an edge that is pointed at. */
 export function paintEnds(pen: Pen, scene: Scene, look: Look, edge: number): void {
-  const { data, layout, palette, places } = scene;
+  const { data, layout, palette } = scene;
   for (const node of [data.source[edge] ?? 0, data.target[edge] ?? 0]) {
-    const radius = Math.max(2.5, markRadius(places[node] ?? 1, look.view.scale));
+    const radius = Math.max(2.5, radiusOf(scene, node, look.view.scale));
     pen.begin({ stroke: palette.ink, width: 1 });
     pen.shape(
       "dot",
@@ -416,12 +436,14 @@ export function paintEnds(pen: Pen, scene: Scene, look: Look, edge: number): voi
 
 /** The ring around what is pointed at or has the keyboard's focus. */
 export function paintPointed(pen: Pen, scene: Scene, look: Look, node: number, focused: boolean): void {
-  const { layout, palette, places } = scene;
+  const { layout, palette } = scene;
   const { view, window } = look;
   const x = toScreenX(view, window, layout.x[node] ?? NaN);
   const y = toScreenY(view, window, layout.y[node] ?? NaN);
-  const radius = Math.max(2.5, markRadius(places[node] ?? 1, view.scale));
-  pen.begin({ fill: palette.ink, stroke: palette.paper, width: 1.5 });
+  const radius = Math.max(2.5, radiusOf(scene, node, view.scale));
+  const of = classAt(scene.colouring, node);
+  const fill = of === null || of.ink === "cross" ? palette.ink : colourOf(of.ink, palette);
+  pen.begin({ fill, stroke: palette.paper, width: 1.5 });
   pen.shape(shapeOf(scene, node), x, y, radius + 1);
   pen.end();
   pen.begin({ stroke: focused ? palette.accent : palette.ink, width: focused ? 2 : 1 });

@@ -7,6 +7,12 @@ function linear(colour: string): [number, number, number] {
   return [r ?? 0, g ?? 0, b ?? 0];
 }
 
+const PLAIN = [
+  [1, 0, 0],
+  [0, 1, 0],
+  [0, 0, 1],
+] as const;
+
 /** Dichromatic vision by Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB. */
 const BLIND: Readonly<Record<string, readonly (readonly [number, number, number])[]>> = {
   protanopia: [
@@ -60,6 +66,26 @@ describe.each([
   it.each(Object.entries(BLIND))("tells the signs apart with %s", (_, eyes) => {
     // A difference of 10 is plain at a glance.
     expect(difference(palette.positive, palette.negative, eyes)).toBeGreaterThan(30);
+  });
+
+  it.each(Object.entries(BLIND))("tells groups of nodes apart with %s", (_, eyes) => {
+    const { hues, neutral, ink } = palette;
+    hues.forEach((hue, n) => {
+      for (const other of hues.slice(n + 1)) expect(difference(hue, other, eyes)).toBeGreaterThan(20);
+      for (const other of [neutral, ink]) expect(difference(hue, other, eyes)).toBeGreaterThan(13);
+    });
+    expect(difference(neutral, ink, eyes)).toBeGreaterThan(30);
+  });
+
+  it("lets no group of nodes look selected, like an edge, or be lost on its ground", () => {
+    for (const colour of [...palette.hues, palette.neutral]) {
+      for (const ground of [palette.paper, palette.paperRaised, palette.wash])
+        expect(contrast(colour, ground)).toBeGreaterThan(3);
+      expect(difference(colour, palette.accent, PLAIN)).toBeGreaterThan(20);
+    }
+    for (const hue of palette.hues)
+      for (const sign of [palette.positive, palette.negative])
+        expect(difference(hue, sign, PLAIN)).toBeGreaterThan(25);
   });
 
   it("can be read", () => {

@@ -1,6 +1,7 @@
 /**
  * The colours of the picture, in both lights: those of app.css, which a canvas cannot read from there. A test
- * holds the two together, and measures that the hues of sign stay apart for colour-blind eyes.
+ * holds the two together, and measures that the hues of sign, and those of groups of nodes, stay apart for
+ * colour-blind eyes.
  */
 
 export interface Palette {
@@ -16,6 +17,10 @@ export interface Palette {
   readonly negative: string;
   readonly accent: string;
   readonly accentWash: string;
+  /** Of what nodes are told apart by; the first go to what most nodes belong to. */
+  readonly hues: readonly string[];
+  /** Of what is beyond the hues. */
+  readonly neutral: string;
 }
 
 export const LIGHT: Palette = {
@@ -31,6 +36,8 @@ export const LIGHT: Palette = {
   negative: "#a94a0b",
   accent: "#0d665a",
   accentWash: "#e0eee8",
+  hues: ["#6a884c", "#b042b0", "#a67e10", "#4c74f6", "#a62e60", "#6a2e10", "#10107e", "#421042"],
+  neutral: "#8d8776",
 };
 
 export const DARK: Palette = {
@@ -46,6 +53,8 @@ export const DARK: Palette = {
   negative: "#f0a264",
   accent: "#72cbb7",
   accentWash: "#1c332d",
+  hues: ["#749c10", "#ce2e9c", "#f6ce38", "#6074f6", "#d8104c", "#e2889c", "#10d8f6", "#baf6a6"],
+  neutral: "#7d7768",
 };
 
 /** `#rrggbb` as red, green and blue from 0 to 1. */

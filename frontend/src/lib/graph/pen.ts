@@ -19,7 +19,7 @@ export interface TextStyle {
   readonly upwards?: boolean;
 }
 
-export type Shape = "dot" | "square" | "triangle" | "ring" | "diamond";
+export type Shape = "dot" | "square" | "triangle" | "ring" | "diamond" | "cross";
 
 /** `begin`, any number of curves and shapes, `end`: all of them painted together. */
 export interface Pen {
@@ -40,6 +40,8 @@ export const FONT_SIZE = 13;
 export const CHARACTER = 7.8;
 /** Marks below this radius are painted as squares. */
 const SMALL = 1.7;
+/** Half the width of a cross by the radius of its mark. */
+const CROSS = 0.85;
 const FAMILY = '"Source Code Pro Variable", "Source Code Pro", ui-monospace, "DejaVu Sans Mono", monospace';
 
 export type Context = CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;
@@ -138,6 +140,14 @@ export class CanvasPen implements Pen {
         context.lineTo(x, y + radius * 1.2);
         context.lineTo(x - radius * 1.2, y);
         context.closePath();
+        break;
+      case "cross": {
+        const arm = radius * CROSS;
+        context.moveTo(x - arm, y - arm);
+        context.lineTo(x + arm, y + arm);
+        context.moveTo(x + arm, y - arm);
+        context.lineTo(x - arm, y + arm);
+      }
     }
   }
 
@@ -230,6 +240,13 @@ export class SvgPen implements Pen {
         this.#path.push(
           `M${point(x, y - r * 1.2)}L${point(x + r * 1.2, y)}L${point(x, y + r * 1.2)}L${point(x - r * 1.2, y)}Z`,
         );
+        break;
+      case "cross": {
+        const arm = r * CROSS;
+        this.#path.push(
+          `M${point(x - arm, y - arm)}L${point(x + arm, y + arm)}M${point(x + arm, y - arm)}L${point(x - arm, y + arm)}`,
+        );
+      }
     }
   }
 

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 
+import { isComponent } from "../workspace/nodes";
+import { type Colouring, sizesOf } from "./colouring";
 import { NO_FILTER, applyFilter, showAll } from "./filters";
 import { fit } from "./geometry";
 import { layOut } from "./layout";
@@ -104,6 +106,57 @@ describe("the picture as SVG", () => {
     expect(svg(12)).toContain(`>${index} a &lt;b`);
     expect(svg(12)).not.toContain("any cell has room");
     expect(svg(1)).not.toContain("a &lt;b");
+  });
+
+  describe("of nodes told apart", () => {
+    /** Components by the rest of their index: two hues, two ways that are no hue; all else is in no class. */
+    const inks = [0, 5, "neutral", "cross"] as const;
+    const colouring: Colouring = {
+      words: "nodes by rest <of index>",
+      classes: inks.map((ink, n) => ({ id: String(n), words: `rest ${n}`, means: "", ink })),
+      of: Int16Array.from(data.index, (index, node) => (isComponent(data, node) ? index % 4 : -1)),
+      own: [],
+    };
+    const sizes = sizesOf(colouring);
+    /** Elements of one colour; marks are painted together up to 400. */
+    const marks = (svg: string, attribute: string): number =>
+      [...svg.matchAll(/<path ([^>]*)>/g)]
+        .filter(([, attributes]) => attributes?.includes(attribute))
+        .reduce((sum, [, attributes]) => sum + (attributes?.match(/M/g)?.length ?? 0), 0);
+
+    it.each([LIGHT, DARK])("paints every node in its class's colour, and says which is which", (palette) => {
+      const svg = pictureSvg(sceneWith({ colouring, palette }), look, "t", "c");
+      // One mark more in the legend.
+      expect(marks(svg, `fill="${palette.hues[0]}"`)).toBe((sizes[0] ?? 0) + 1);
+      expect(marks(svg, `fill="${palette.hues[5]}"`)).toBe((sizes[1] ?? 0) + 1);
+      expect(marks(svg, `fill="${palette.neutral}"`)).toBe((sizes[2] ?? 0) + 1);
+      // A cross has two strokes.
+      expect(marks(svg, `stroke="${palette.inkSoft}"`)).toBe(2 * ((sizes[3] ?? 0) + 1));
+      expect(svg).toContain("nodes by rest &lt;of index&gt;");
+      sizes.forEach((size, n) => expect(svg).toContain(`>rest ${n}: ${size}</text>`));
+      expect(pictureSvg(sceneWith({ palette }), look, "t", "c")).not.toContain(palette.hues[0]);
+    });
+
+    it("counts what is shown, and makes room for as many rows as the legend needs", () => {
+      const shown = applyFilter(data, "attr", { ...NO_FILTER, strongest: 20 });
+      const narrow = { ...look, window: { width: 160, height: 640 } };
+      const svg = pictureSvg(sceneWith({ colouring, shown }), narrow, "t", "c");
+      const rows = [...svg.matchAll(/<text x="[\d.]+" y="(\d+)"[^>]*>rest \d: (\d+)</g)];
+      expect(rows.map(([, , size]) => Number(size))).toEqual(sizesOf(colouring, shown.nodes));
+      expect(new Set(rows.map(([, y]) => y)).size).toBeGreaterThan(1);
+      const [, top] = /<g transform="translate\(0 (\d+)\)">/.exec(svg) ?? [];
+      expect(Number(rows.at(-1)?.[1])).toBeLessThan(Number(top));
+    });
+
+    it("rings what is selected, so that its colour stays", () => {
+      const node = colouring.of.indexOf(0);
+      const close = { ...look, view: { x: layout.x[node] ?? 0, y: layout.y[node] ?? 0, scale: 8 } };
+      const svg = (colouring: Colouring | null): string =>
+        pictureSvg(sceneWith({ colouring, selection: new Set([node]) }), close, "t", "c");
+      expect(marks(svg(colouring), `fill="${LIGHT.accent}"`)).toBe(0);
+      expect(marks(svg(colouring), `stroke="${LIGHT.accent}"`)).toBe(1);
+      expect(marks(svg(null), `fill="${LIGHT.accent}"`)).toBe(1);
+    });
   });
 
   it("only what is in sight, in the colours of the night", () => {

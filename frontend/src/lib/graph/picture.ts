@@ -1,6 +1,7 @@
 /** The scene that is on screen as a file: SVG text, or a PNG painted at any scale. */
 
 import { escapeXml } from "../confluence/svg";
+import { type Colouring, type NodeClass, colourOf, sizesOf } from "./colouring";
 import { inSight } from "./geometry";
 import {
   GUTTER,
@@ -13,6 +14,7 @@ import {
   paintNodes,
 } from "./paint";
 import { CHARACTER, CanvasPen, FONT_SIZE, type Pen, SvgPen } from "./pen";
+import type { Palette } from "./palette";
 import type { Scene } from "./scene";
 
 const LINE = 18;
@@ -29,7 +31,50 @@ interface Extent {
 interface Words {
   readonly title: readonly string[];
   readonly caption: readonly string[];
+  /** What nodes are told apart by, with its place. */
+  readonly legend: readonly LegendEntry[];
   readonly height: number;
+}
+
+interface LegendEntry {
+  readonly of: NodeClass;
+  readonly text: string;
+  readonly x: number;
+  readonly y: number;
+}
+
+/** A mark takes as much as two characters, and as much lies between entries. */
+const MARK_ROOM = 2 * CHARACTER;
+
+/** Entries in rows below the `lines` of text. */
+function legendOf(
+  colouring: Colouring | null,
+  shown: Uint8Array,
+  inside: number,
+  lines: number,
+): LegendEntry[] {
+  if (colouring === null) return [];
+  const sizes = sizesOf(colouring, shown);
+  let [x, row] = [0, 0];
+  return colouring.classes.map((of, n) => {
+    const text = `${of.words}: ${(sizes[n] ?? 0).toLocaleString("en")}`;
+    const width = MARK_ROOM + text.length * CHARACTER;
+    if (x > 0 && x + width > inside) [x, row] = [0, row + 1];
+    const entry = { of, text, x: MARGIN + x, y: 20 + (lines + row) * LINE };
+    x += width + MARK_ROOM;
+    return entry;
+  });
+}
+
+function paintLegend(pen: Pen, legend: readonly LegendEntry[], palette: Palette): void {
+  for (const { of, text, x, y } of legend) {
+    const colour = colourOf(of.ink, palette);
+    const cross = of.ink === "cross";
+    pen.begin(cross ? { stroke: colour, width: 1.5 } : { fill: colour });
+    pen.shape(cross ? "cross" : "dot", x + 5, y - 4, 5);
+    pen.end();
+    pen.text(x + MARK_ROOM, y, text, { colour: palette.inkSoft });
+  }
 }
 
 function extentOf(look: Look, words: Words): Extent {
@@ -61,7 +106,10 @@ function wordsOf(scene: Scene, look: Look, title: string, caption: string): Word
     title: wrapped(title, most),
     caption: wrapped(captionOf(scene, look, caption), most),
   };
-  return { ...lines, height: (lines.title.length + lines.caption.length) * LINE + 12 };
+  const above = lines.title.length + lines.caption.length;
+  const legend = legendOf(scene.colouring, scene.shown.nodes, inside, above);
+  const bottom = Math.max(20 + (above - 1) * LINE, ...legend.map(({ y }) => y));
+  return { ...lines, legend, height: bottom + 10 };
 }
 
 /** Every line with its place. */
@@ -111,6 +159,7 @@ function captionOf(scene: Scene, look: Look, caption: string): string {
     caption,
     `${scene.strength.metric}: blue positive, solid, bowed right; orange negative, bowed left`,
   ];
+  if (scene.colouring !== null) parts.push(scene.colouring.words);
   if (hidden.edges > 0)
     parts.push(`${hidden.edges} edges hidden by filters (${(100 * hidden.share).toFixed(1)} % of all)`);
   if (edges > MOST_EDGES) parts.push(`the strongest ${MOST_EDGES} of ${edges} edges in sight drawn`);
@@ -123,6 +172,8 @@ export function pictureSvg(scene: Scene, look: Look, title: string, caption: str
   const { palette } = scene;
   const pen = new SvgPen();
   paintScene(pen, scene, look);
+  const legend = new SvgPen();
+  paintLegend(legend, words.legend, palette);
   const texts = placed(words).map(
     ({ y, text, bold }) =>
       `<text x="${MARGIN}" y="${y}"${bold ? ' font-weight="600"' : ""} fill="${bold ? palette.ink : palette.inkSoft}">${escapeXml(text)}</text>`,
@@ -131,7 +182,7 @@ export function pictureSvg(scene: Scene, look: Look, title: string, caption: str
 <svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="monospace" font-size="${FONT_SIZE}">
 <title>${escapeXml(title)}</title>
 <rect width="${width}" height="${height}" fill="${palette.paper}"/>
-${texts.join("\n")}
+${[...texts, legend.body].filter(Boolean).join("\n")}
 <g transform="translate(0 ${words.height})">
 ${pen.body}
 </g>
@@ -160,5 +211,6 @@ export async function picturePng(
   context.restore();
   for (const { y, text, bold } of placed(words))
     pen.text(MARGIN, y, text, { colour: bold ? scene.palette.ink : scene.palette.inkSoft, bold });
+  paintLegend(pen, words.legend, scene.palette);
   return canvas.convertToBlob({ type: "image/png" });
 }

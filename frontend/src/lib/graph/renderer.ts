@@ -32,12 +32,13 @@ import {
   paintFrame,
   paintNodes,
   paintPointed,
+  radiusOf,
 } from "./paint";
 import { channels } from "./palette";
 import { CanvasPen } from "./pen";
 import { EdgePicker, NodePicker } from "./picking";
 import type { Scene } from "./scene";
-import { CLASSES, MASS_FROM, alphaOf, classOf, markRadius } from "./style";
+import { CLASSES, MASS_FROM, alphaOf, classOf } from "./style";
 import type { Hit } from "./types";
 
 /** Painted around the window, so that a short pan brings no blank strip. */
@@ -269,11 +270,11 @@ export class GraphRenderer {
   /** Centre of a node and half its mark's size, in pixels of the element. */
   placeOf(node: number): { x: number; y: number; radius: number } {
     const { view, window } = this;
-    const { layout, places } = this.#scene;
+    const { layout } = this.#scene;
     return {
       x: GUTTER + toScreenX(view, window, layout.x[node] ?? 0),
       y: HEAD + toScreenY(view, window, layout.y[node] ?? 0),
-      radius: markRadius(places[node] ?? 1, view.scale),
+      radius: radiusOf(this.#scene, node, view.scale),
     };
   }
 

@@ -1,5 +1,6 @@
 /** Everything that decides what the picture looks like, but for where one looks and points. */
 
+import type { Colouring } from "./colouring";
 import type { GraphData, GraphMetric } from "./data";
 import type { Shown } from "./filters";
 import type { Layout } from "./layout";
@@ -17,6 +18,8 @@ export interface Scene {
   readonly matches: ReadonlySet<number> | null;
   /** What people call components, by their keys over the whole run. */
   readonly called: ReadonlyMap<string, string>;
+  /** What nodes are told apart by; `null`: nothing. */
+  readonly colouring: Colouring | null;
   /** Place of each node among all by what flows through it: 0 strongest, 1 weakest. */
   readonly places: Float32Array;
   /** Place of each edge among those shown, strongest first. */
@@ -46,6 +49,7 @@ export interface SceneParts {
   readonly pinned: ReadonlySet<number>;
   readonly matches: ReadonlySet<number> | null;
   readonly called?: ReadonlyMap<string, string>;
+  readonly colouring?: Colouring | null;
 }
 
 const NOBODY: ReadonlyMap<string, string> = new Map();
@@ -62,6 +66,13 @@ function rankOf(data: GraphData, shown: Shown): Uint32Array {
 
 export function makeScene(parts: SceneParts): Scene {
   const strength = strengths(parts.data, parts.metric);
-  const called = parts.called ?? NOBODY;
-  return { ...parts, called, strength, places: placesOf(strength), rank: rankOf(parts.data, parts.shown) };
+  const { called = NOBODY, colouring = null } = parts;
+  return {
+    ...parts,
+    called,
+    colouring,
+    strength,
+    places: placesOf(strength),
+    rank: rankOf(parts.data, parts.shown),
+  };
 }

@@ -38,6 +38,13 @@ describe("rows of the tables", () => {
     expect(likely.slice(5).every(Number.isNaN)).toBe(true);
   });
 
+  it("nodes by what they are told apart by, in the order of the classes, those in none last", () => {
+    const of = Int16Array.from({ length: data.nodes }, (_, node) => (node % 4) - 1);
+    const rows = [...nodeRows(data, shown, strength, "class", { words: "", classes: [], of, own: [] })];
+    const places = rows.map((node) => of[node] ?? NaN);
+    expect(places).toEqual([...of].sort((a, b) => (a < 0 ? 9 : a) - (b < 0 ? 9 : b)));
+  });
+
   it("degrees count what is shown", () => {
     const total = Array.from({ length: data.nodes }, (_, node) => degrees(strength, shown, node));
     expect(total.reduce((sum, { sources }) => sum + sources, 0)).toBe(data.edges);

@@ -1,11 +1,12 @@
 /** The rows of the graph as a table, in the order asked for. Pure numbers: node and edge numbers. */
 
+import type { Colouring } from "./colouring";
 import type { GraphData } from "./data";
 import type { Shown } from "./filters";
 import { type Strengths, edgesAt } from "./strength";
 
 export type EdgeSort = "strength" | "attr" | "attr_abs" | "source" | "target";
-export type NodeSort = "through" | "place" | "activation" | "ci" | "probability" | "edges";
+export type NodeSort = "through" | "place" | "activation" | "ci" | "probability" | "edges" | "class";
 
 /** Shown edges; by value the largest first, by an end in the graph's own order and then by strength. */
 export function edgeRows(
@@ -46,7 +47,13 @@ export function degrees(
 }
 
 /** Shown nodes; those that have no such value last. */
-export function nodeRows(data: GraphData, shown: Shown, strength: Strengths, sort: NodeSort): Uint32Array {
+export function nodeRows(
+  data: GraphData,
+  shown: Shown,
+  strength: Strengths,
+  sort: NodeSort,
+  colouring: Colouring | null = null,
+): Uint32Array {
   const nodes = Uint32Array.from({ length: data.nodes }, (_, node) => node).filter(
     (node) => shown.nodes[node] === 1,
   );
@@ -61,6 +68,8 @@ export function nodeRows(data: GraphData, shown: Shown, strength: Strengths, sor
     ci: data.ci,
     probability: data.probability,
     edges: sort === "edges" ? Array.from({ length: data.nodes }, (_, node) => degree(node)) : [],
+    // The first class first, what is in none last.
+    class: sort === "class" ? Array.from(colouring?.of ?? [], (place) => (place < 0 ? NaN : -place)) : [],
   }[sort];
   const value = (node: number): number => {
     const found = column[node] ?? Number.NaN;

@@ -1,5 +1,6 @@
 /** What the graph's components take and report; shared by the canvas, the table and whoever mounts them. */
 
+import type { Colouring } from "./colouring";
 import type { GraphData, GraphMetric } from "./data";
 import type { Shown } from "./filters";
 import type { CellOrder } from "./layout";
@@ -38,6 +39,8 @@ export interface GraphViewProps {
   readonly matches: ReadonlySet<number> | null;
   /** What people call components, by their keys over the whole run. */
   readonly called?: ReadonlyMap<string, string>;
+  /** What nodes are told apart by. */
+  readonly colouring?: Colouring | null;
   /** A node to point out because something elsewhere on the page is about it, such as a row under the pointer. */
   readonly lit?: number | null;
   /** `at` is the box of the node (or the point of the edge) under the pointer or the keyboard. */

@@ -133,6 +133,8 @@ export function announce(scene: Scene, node: number): string {
   if (label !== null) parts.push(visible(label));
   const words = scene.called.get(datasetKey(data, node) ?? "");
   if (words !== undefined) parts.push(`called ${words}`);
+  const own = scene.colouring?.own[node] ?? null;
+  if (own !== null) parts.push(own);
   parts.push(`at token ${position}, ${visible(data.tokens[position]?.text ?? "")}`);
   const [ci, activation, probability] = [data.ci[node], data.activation[node], data.probability[node]];
   if (ci !== undefined && !Number.isNaN(ci)) parts.push(`causal importance ${number(ci)}`);

@@ -7,6 +7,7 @@ import {
   INITIAL,
   METRICS,
   MODES,
+  NODE_COLOURS,
   PANELS,
   SCOPES,
   SIZES,
@@ -140,6 +141,7 @@ function parseGraph(query: URLSearchParams): GraphView {
     viewport: parseViewport(query.get("at")),
     panel: oneOf(PANELS, query.get("panel"), GRAPH.panel),
     compare: whole(query.get("with")),
+    colour: oneOf(NODE_COLOURS, query.get("colour"), GRAPH.colour),
   };
 }
 

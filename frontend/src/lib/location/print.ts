@@ -102,6 +102,7 @@ export function printView(view: View): string {
       add("at", [x, y, scale].map((value) => String(Number(value.toFixed(5)))).join(","), "");
     }
     add("panel", graph.panel, GRAPH.panel);
+    add("colour", graph.colour, GRAPH.colour);
     add("with", graph.compare === null ? "" : String(graph.compare), "");
   }
   return printPage(view.page) + (query.length > 0 ? `?${query.join("&")}` : "");

@@ -61,6 +61,10 @@ export const SCOPES = [
 ] as const;
 export type Scope = (typeof SCOPES)[number];
 
+/** What nodes are told apart by. */
+export const NODE_COLOURS = ["plain", "cluster"] as const;
+export type NodeColour = (typeof NODE_COLOURS)[number];
+
 /** What the address of a graph holds beside the graph itself. */
 export interface GraphView {
   readonly as: "canvas" | "table";
@@ -78,6 +82,7 @@ export interface GraphView {
   readonly viewport: Viewport | null;
   readonly panel: Panel;
   readonly compare: number | null;
+  readonly colour: NodeColour;
 }
 
 export type Page =
@@ -169,6 +174,7 @@ export const GRAPH: GraphView = {
   viewport: null,
   panel: "node",
   compare: null,
+  colour: "plain",
 };
 
 export const INITIAL: View = {

@@ -70,6 +70,7 @@ describe("the address of a view", () => {
       graph,
       { ...look(graph, { as: "table", find: "0.attn the", scope: "matches" }), metric: "attr_abs" },
       look(graph, { cut: { kind: "top", n: 2500 }, scope: "pins", panel: "none", compare: 7 }),
+      look(graph, { colour: "cluster" }),
       look(graph, { cut: { kind: "least", value: 0.0125 }, layers: ["0.attn.q", "embed"], tokens: [0, 17] }),
       look(graph, { cut: { kind: "least", value: 1.5e-7 }, viewport: { x: -12.5, y: 3, scale: 0.25 } }),
       look(graph, {
@@ -83,7 +84,7 @@ describe("the address of a view", () => {
   });
 
   it("falls back where a graph's value makes no sense", () => {
-    const search = "?as=list&top=-4&least=much&only=some&tokens=1,x,3&at=1,2&panel=left&with=new&text=x";
+    const search = "?as=list&top=-4&least=much&only=some&tokens=1,x,3&at=1,2&panel=left&with=new&colour=red&text=x";
     const view = parseView("/runs/demo/prompts/1/graphs/2", search);
     expect(view.graph).toEqual({ ...GRAPH, tokens: [1, 3] });
     expect(view.text).toBe("");

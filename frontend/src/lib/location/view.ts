@@ -61,6 +61,7 @@
  * | at              | x, y and zoom of the viewport                   | fits      |
  * | panel           | the side panel's tab; none: closed              | node      |
  * | with            | the graph this one is compared with             | none      |
+ * | colour          | nodes: plain, or by cluster                     | plain     |
  */
 
 export * from "./types";

@@ -10,7 +10,9 @@ import type { GraphDetail } from "../api/promptTypes";
 import { Resource, shown as shownOf } from "../api/resource.svelte";
 import type { RunDetail } from "../api/types";
 import { getBook } from "../clusters/clusters.svelte";
+import { clusterColouring, rankedClusters } from "../clusters/colours";
 import { foldedGraph } from "../clusters/groups";
+import { type Colouring, nodesOf, standingFor } from "../graph/colouring";
 import type { GraphData, GraphMetric } from "../graph/data";
 import type { Shown } from "../graph/filters";
 import { search } from "../graph/search";
@@ -128,6 +130,21 @@ export class Bench {
   readonly shown: Shown = $derived(
     this.compact ? withNodes(this.#filtered, this.drawnSelection) : this.#filtered,
   );
+  readonly #byCluster = $derived(this.held.colour === "cluster");
+  readonly #ranked = $derived(
+    this.#byCluster && this.book !== null ? rankedClusters(this.data, this.book) : null,
+  );
+  readonly #wholeColouring = $derived(
+    this.#ranked === null || this.book === null
+      ? null
+      : clusterColouring(this.whole, this.book, this.#ranked),
+  );
+  /** What the drawn nodes are told apart by; `null`: nothing. */
+  readonly colouring: Colouring | null = $derived(
+    this.#wholeColouring === null || this.subgraph === null
+      ? this.#wholeColouring
+      : standingFor(this.#wholeColouring, this.subgraph.members),
+  );
   readonly pinned = $derived.by(() => {
     const nodes = [...this.workspace.pinned].map((key) => this.whole.find(key));
     return toDrawn(
@@ -151,6 +168,10 @@ export class Bench {
     return shownOf(this.#clusters.state);
   }
 
+  get clustersFailed(): boolean {
+    return this.#clusters.state.kind === "failed";
+  }
+
   // ---- pointing and choosing ----------------------------------------------------------------------
 
   /** The node of a row that is pointed at in the panel. */
@@ -170,6 +191,25 @@ export class Bench {
     this.hovered = null;
     this.lit = null;
     this.go({ selection: printSelection(this.whole, nodes), edge: null, panel }, "selection");
+  }
+
+  /** The drawn nodes of one class that are shown; chosen once more, none. */
+  selectClass(id: string): void {
+    const { colouring, subgraph } = this;
+    if (colouring === null) return;
+    const drawn = nodesOf(colouring, id, this.shown.nodes);
+    const again = this.isSelected(drawn);
+    this.select(again ? [] : drawn.flatMap((node) => fromDrawn(subgraph, node)));
+  }
+
+  /** Whether these drawn nodes, and no others, are selected. */
+  isSelected(drawn: readonly number[]): boolean {
+    const { drawnSelection } = this;
+    return (
+      drawn.length > 0 &&
+      drawn.length === drawnSelection.size &&
+      drawn.every((node) => drawnSelection.has(node))
+    );
   }
 
   choose(hit: Hit | null, add: boolean): void {
