@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 
 from backend.jobs import JobQueue
 from backend.keys import KeyText
@@ -39,9 +39,19 @@ def _jobs(request: Request) -> JobQueue:
     return _workshop(request).jobs
 
 
+def _owner(
+    x_tributary_owner: Annotated[
+        str | None, Header(max_length=200, description="The secret of the link that tributary serve printed")
+    ] = None,
+) -> str | None:
+    return x_tributary_owner
+
+
 RunDep = Annotated[Run, Depends(_run)]
 WorkshopDep = Annotated[Workshop, Depends(_workshop)]
 JobsDep = Annotated[JobQueue, Depends(_jobs)]
+#: What a request says to be the owner's secret; to be checked by what needs it.
+OwnerDep = Annotated[str | None, Depends(_owner)]
 KeyParam = Annotated[KeyText, Path()]
 KParam = Annotated[int, Query(ge=1, le=MAX_K, description="How many entries")]
 RawParam = Annotated[bool, Query(description="Raw sums instead of normalised values")]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from backend.schemas import ErrorBody, Schema
 
-JobKind = Literal["graph", "intervention", "circuits", "search_index"]
+JobKind = Literal["graph", "intervention", "circuits", "search_index", "labels"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
@@ -17,6 +17,23 @@ class JobResult(Schema):
     intervention_id: int | None = None
     circuit_ids: list[int] | None = None
     search_subrun: str | None = None
+    label_set_id: int | None = None
+    ended: str | None = Field(
+        default=None, description='Of labels: "finished", or "cap" where going on might have cost too much'
+    )
+
+
+class LabellingProgress(Schema):
+    """What a labelling has come to; money in the currency of the prices that the server was started with."""
+
+    label_set_id: int
+    name: str
+    failed: int = Field(description="Questions of this phase without an answer that can be used")
+    requests: int = Field(description="Sent by this job; as everything here, those of earlier ones left out")
+    tokens: int = Field(description="Of prompts and answers; what nobody counted is here at its largest")
+    cost: float | None = Field(description="null without prices")
+    cap: float | None = Field(description="What this job may spend at most")
+    cap_tokens: int | None
 
 
 class Job(Schema):
@@ -35,6 +52,7 @@ class Job(Schema):
     created: str
     error: ErrorBody | None
     result: JobResult | None
+    labelling: LabellingProgress | None = Field(default=None, description="Of labels only")
 
 
 class JobList(Schema):

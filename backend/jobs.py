@@ -1,5 +1,8 @@
 """Computations: one thread owns the device and takes them from a queue, the most urgent first.
 
+What waits for other machines for hours and needs the device only now and then (labelling) has a lane of
+its own: a thread beside, which takes its jobs one after another, and asks for the device by quick tasks.
+
 A *job* is a computation that its asker follows by id: it can be watched, joined by an identical
 request, and cancelled. A *quick task* is one whose asker waits for the answer; quick tasks come
 before jobs, and are also done in between whenever the job that is running reports its progress, so
@@ -28,7 +31,7 @@ from typing import Generic, Literal, TypeVar
 
 from backend.circuit_schemas import CircuitSnapshot
 from backend.errors import ServiceError, error_body
-from backend.job_schemas import Job, JobKind, JobResult, JobState
+from backend.job_schemas import Job, JobKind, JobResult, JobState, LabellingProgress
 from backend.schemas import ErrorBody
 from compute.progress import Cancelled, Report
 from storage.errors import StorageError
@@ -47,6 +50,11 @@ class Priority(IntEnum):
 
     GRAPH = 1
     CIRCUITS = 2
+    LABELS = 3
+
+
+#: ``compute``: the thread that owns it. ``labelling``: waits for a language model.
+LaneName = Literal["compute", "labelling"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,14 @@ class Progress:
     def snapshot(self, snapshot: CircuitSnapshot) -> None:
         self._queue.note_snapshot(self._record, snapshot)
 
+    def labelling(self, progress: LabellingProgress) -> None:
+        """What a labelling has come to; sent with the next report."""
+        self._record.labelling = progress
+
+    def cancelling(self) -> bool:
+        """Whether the work is to end: for what waits and has nothing to report."""
+        return self._record.cancelling
+
 
 Work = Callable[[Progress], JobResult]
 
@@ -86,6 +102,7 @@ class JobRecord:
     priority: Priority
     number: int
     work: Work | None
+    lane: LaneName = "compute"
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
     state: JobState = "queued"
@@ -94,11 +111,13 @@ class JobRecord:
     total: int = 0
     error: ErrorBody | None = None
     result: JobResult | None = None
+    labelling: LabellingProgress | None = None
     started: float | None = None
     ended: float | None = None
     phase_started: float = 0.0
     phase_first: int = 0
     cancelling: bool = False
+    emitted: float = 0.0
     events: list[Event] = field(default_factory=list[Event])
     last_event: int = 0
     listeners: set[Callable[[], None]] = field(default_factory=set[Callable[[], None]])
@@ -133,8 +152,22 @@ class QuickTask(Generic[T]):
             self.future.set_exception(error)
 
 
+class _Lane:
+    """Jobs that one thread takes one after another; everything is read and written under the queue's lock."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.wake = threading.Condition(lock)
+        self.waiting: list[JobRecord] = []
+        self.running: JobRecord | None = None
+        self.thread: threading.Thread | None = None
+
+    @property
+    def unfinished(self) -> list[JobRecord]:
+        return [*([self.running] if self.running else []), *self.waiting]
+
+
 class JobQueue:
-    """The queue and its thread, which starts with the first computation."""
+    """The queue and its threads, each of which starts with its first computation."""
 
     def __init__(
         self,
@@ -149,18 +182,23 @@ class JobQueue:
         self._remembered = remembered
         self._remembered_seconds = remembered_seconds
         self._lock = threading.Lock()
-        self._wake = threading.Condition(self._lock)
+        self._lanes: dict[LaneName, _Lane] = {"compute": _Lane(self._lock), "labelling": _Lane(self._lock)}
         self._jobs: OrderedDict[str, JobRecord] = OrderedDict()
-        self._waiting: list[JobRecord] = []
-        self._running: JobRecord | None = None
         self._quick: list[QuickTask[object]] = []
-        self._thread: threading.Thread | None = None
         self._closed = False
         self._count = 0
 
     # ---- asking ----
 
-    def submit(self, kind: JobKind, run: str, key: Hashable, priority: Priority, work: Work) -> Job:
+    def submit(
+        self,
+        kind: JobKind,
+        run: str,
+        key: Hashable,
+        priority: Priority,
+        work: Work,
+        lane: LaneName = "compute",
+    ) -> Job:
         """Queue a job, or join the one of the same ``key`` that waits or runs. Raises a 503 when full."""
         with self._lock:
             self._check_open()
@@ -168,20 +206,20 @@ class JobQueue:
             joined = self._same(key)
             if joined is not None:
                 return self._describe(joined)
-            if len(self._waiting) >= self._capacity:
+            waiting = self._lanes[lane].waiting
+            if len(waiting) >= self._capacity:
                 raise ServiceError(
                     503,
                     "busy",
-                    f"{len(self._waiting)} computations are waiting, and no more are taken",
+                    f"{len(waiting)} computations are waiting, and no more are taken",
                     "Wait for some of them, or cancel some.",
                 )
             self._count += 1
-            record = JobRecord(kind, run, key, priority, self._count, work)
+            record = JobRecord(kind, run, key, priority, self._count, work, lane)
             self._jobs[record.id] = record
-            self._waiting.append(record)
+            waiting.append(record)
             self._emit_progress(record)
-            self._start()
-            self._wake.notify()
+            self._start(lane)
             return self._describe(record)
 
     def in_flight(self, key: Hashable) -> Job | None:
@@ -191,7 +229,7 @@ class JobQueue:
             return None if record is None else self._describe(record)
 
     def _same(self, key: Hashable) -> JobRecord | None:
-        unfinished = (*([self._running] if self._running else []), *self._waiting)
+        unfinished = [record for lane in self._lanes.values() for record in lane.unfinished]
         return next((record for record in unfinished if record.key == key and not record.cancelling), None)
 
     def finished(self, kind: JobKind, run: str, result: JobResult) -> Job:
@@ -215,8 +253,7 @@ class JobQueue:
             if len(self._quick) >= self._quick_capacity:
                 raise ServiceError(503, "busy", "The server has too many requests to compute", "Ask again.")
             self._quick.append(task)  # pyright: ignore[reportArgumentType] (its result is nobody's here)
-            self._start()
-            self._wake.notify()
+            self._start("compute")
         return task
 
     def _check_open(self) -> None:
@@ -295,8 +332,9 @@ class JobQueue:
             return self._describe(record)
 
     def _cancel(self, record: JobRecord) -> None:
-        if record in self._waiting:
-            self._waiting.remove(record)
+        waiting = self._lanes[record.lane].waiting
+        if record in waiting:
+            waiting.remove(record)
             self._end(record, "cancelled")
         elif not record.is_over:
             record.cancelling = True
@@ -312,38 +350,46 @@ class JobQueue:
         return self.get(job_id)
 
     def close(self, seconds: float = 1.5) -> None:
-        """Stop what runs, drop what waits, and end all streams; waits for the thread at most ``seconds``."""
+        """Stop what runs, drop what waits, and end all streams; waits for the threads at most ``seconds``."""
+        until = time.monotonic() + seconds
         with self._lock:
             self._closed = True
-            for record in (*self._waiting, *([self._running] if self._running else [])):
-                self._cancel(record)
+            for lane in self._lanes.values():
+                for record in lane.unfinished:
+                    self._cancel(record)
+                lane.wake.notify_all()
             for task in self._quick:
                 task.abandon()
             self._quick.clear()
-            self._wake.notify_all()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(seconds)
+            threads = [lane.thread for lane in self._lanes.values()]
+        for thread in threads:
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(max(0.0, until - time.monotonic()))
 
-    # ---- the thread ----
+    # ---- the threads ----
 
-    def _start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._loop, name="tributary-compute", daemon=True)
-            self._thread.start()
+    def _start(self, name: LaneName) -> None:
+        """There is something to do."""
+        lane = self._lanes[name]
+        if lane.thread is None:
+            lane.thread = threading.Thread(
+                target=self._loop, args=(name, lane), name=f"tributary-{name}", daemon=True
+            )
+            lane.thread.start()
+        lane.wake.notify()
 
-    def _loop(self) -> None:
+    def _loop(self, name: LaneName, lane: _Lane) -> None:
         while True:
             with self._lock:
-                while not (self._quick or self._waiting or self._closed):
-                    self._wake.wait()
+                while not (self._closed or lane.waiting or (name == "compute" and self._quick)):
+                    lane.wake.wait()
                 if self._closed:
                     return
                 record = None
-                if not self._quick:
-                    record = min(self._waiting, key=lambda job: (job.priority, job.number))
-                    self._waiting.remove(record)
-                    self._running = record
+                if name != "compute" or not self._quick:
+                    record = min(lane.waiting, key=lambda job: (job.priority, job.number))
+                    lane.waiting.remove(record)
+                    lane.running = record
                     record.state, record.started = "running", time.monotonic()
                     record.phase_started = record.started
                     record.phase = "starting"
@@ -384,13 +430,13 @@ class JobQueue:
             )
         with self._lock:
             record.error, record.result = error, result
-            self._running = None
+            self._lanes[record.lane].running = None
             self._end(record, state)
 
     # ---- events ----
 
     def note_progress(self, record: JobRecord, phase: str, done: int, total: int) -> None:
-        """Called by the thread that computes."""
+        """Called by the thread that does the work."""
         if record.cancelling:
             raise Cancelled
         with self._lock:
@@ -399,10 +445,10 @@ class JobQueue:
                 record.phase, record.phase_started, record.phase_first = phase, now, done
             record.done, record.total = done, total
             newest = record.events[-1] if record.events else None
-            if newest is None or now - self._emitted >= _EVENT_INTERVAL:
+            if newest is None or now - record.emitted >= _EVENT_INTERVAL:
                 self._emit_progress(record)
             quick = bool(self._quick)
-        if quick:
+        if quick and record.lane == "compute":
             self._run_quick()
 
     def note_snapshot(self, record: JobRecord, snapshot: CircuitSnapshot) -> None:
@@ -413,10 +459,8 @@ class JobQueue:
                 record.events = [event for event in record.events if event.id not in thinned]
             self._emit(record, "snapshot", snapshot)
 
-    _emitted = 0.0
-
     def _emit_progress(self, record: JobRecord) -> None:
-        self._emitted = time.monotonic()
+        record.emitted = time.monotonic()
         record.events = [event for event in record.events if event.name != "progress"]
         self._emit(record, "progress", self._describe(record))
 
@@ -469,9 +513,9 @@ class JobQueue:
             left = elapsed / advanced * max(0, record.total - record.done)
         ahead = 0
         if record.state == "queued":
-            order = (record.priority, record.number)
-            ahead = sum((other.priority, other.number) < order for other in self._waiting)
-            ahead += self._running is not None
+            lane, order = self._lanes[record.lane], (record.priority, record.number)
+            ahead = sum((other.priority, other.number) < order for other in lane.waiting)
+            ahead += lane.running is not None
         return Job(
             id=record.id,
             kind=record.kind,
@@ -486,4 +530,5 @@ class JobQueue:
             created=record.created,
             error=record.error,
             result=record.result,
+            labelling=record.labelling,
         )

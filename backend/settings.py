@@ -36,6 +36,22 @@ class Settings(BaseSettings):
     journal: Literal["auto", "wal", "delete"] = "auto"
     #: What computations run on: ``cpu``, ``cuda``, ``cuda:1`` …; ``auto`` takes a GPU where there is one.
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "auto"
+    #: What the page may let label components; docs/labelling.md. Only with an endpoint can it at all.
+    label_endpoint: Annotated[str | None, Field(max_length=2000)] = None
+    label_model: Annotated[str, Field(max_length=200)] = ""
+    #: Name of the variable that holds the key; the key itself is never a setting.
+    label_key_env: Annotated[str | None, Field(max_length=200)] = None
+    #: Of a million tokens.
+    label_price_in: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    label_price_out: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    #: All that is started from the page together must not cost more, until the server is stopped.
+    label_cap: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    label_cap_tokens: Annotated[int | None, Field(ge=0)] = None
+    #: The pace: questions at the same time, requests a minute, seconds and tokens of one answer.
+    label_concurrency: Annotated[int, Field(ge=1, le=256)] = 8
+    label_requests_per_minute: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    label_timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    label_max_output: Annotated[int, Field(ge=16, le=2**20)] = 800
     #: Bytes that one computation may take; default half of the memory of the machine (or its container).
     memory_limit: Annotated[int | None, Field(ge=2**20)] = None
 

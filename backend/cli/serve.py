@@ -10,7 +10,7 @@ import threading
 import time
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +31,10 @@ Port = Annotated[
 HOST, PORT = "127.0.0.1", 8642
 
 
+def _label_option(help_line: str, *, least: float | None = None) -> Any:
+    return typer.Option(min=least, help=help_line, show_default=False, rich_help_panel="Labels")
+
+
 def serve(
     names: Annotated[
         list[str] | None,
@@ -42,21 +46,62 @@ def serve(
     port: Port = PORT,
     folder: RunsFolder = RUNS,
     browser: Annotated[bool, typer.Option("--browser", help="Open the browser")] = False,
+    label_endpoint: Annotated[
+        str | None,
+        _label_option("Server of a language model that labels components, as tributary label has it"),
+    ] = None,
+    label_model: Annotated[str | None, _label_option("The model's name at that server")] = None,
+    label_key_env: Annotated[
+        str | None, _label_option("Environment variable that holds the key of the server")
+    ] = None,
+    label_price_in: Annotated[
+        float | None, _label_option("Price of a million tokens of prompts", least=0)
+    ] = None,
+    label_price_out: Annotated[
+        float | None, _label_option("Price of a million tokens of answers", least=0)
+    ] = None,
+    label_cap: Annotated[
+        float | None, _label_option("All labels made from the page must not cost more", least=0)
+    ] = None,
+    label_cap_tokens: Annotated[
+        int | None, _label_option("All labels made from the page must not take more tokens", least=0)
+    ] = None,
 ) -> None:
-    """Serve runs: the explorer at / and the API under /api."""
-    settings = make_settings(host, port, folder, tuple(names or ()))
+    """Serve runs: the explorer at / and the API under /api.
+
+    With --label-endpoint, whoever has the link that is printed can let a language model label components.
+    """
+    settings = make_settings(
+        host,
+        port,
+        folder,
+        tuple(names or ()),
+        label_endpoint=label_endpoint,
+        label_model=label_model,
+        label_key_env=label_key_env,
+        label_price_in=label_price_in,
+        label_price_out=label_price_out,
+        label_cap=label_cap,
+        label_cap_tokens=label_cap_tokens,
+    )
     start(settings, listen(host, port), open_browser=browser)
 
 
-def make_settings(host: str, port: int, folder: Path, only: tuple[str, ...]) -> Settings:
-    """Settings from options and the environment, with a token wherever one is needed."""
+def make_settings(
+    host: str, port: int, folder: Path, only: tuple[str, ...], **more: str | float | None
+) -> Settings:
+    """Settings from options and the environment, with a token wherever one is needed.
+
+    ``more`` settings that are None are left to the environment.
+    """
     from pydantic import ValidationError
 
     from backend.settings import Settings
     from storage.errors import RunError
 
     try:
-        settings = Settings(host=host, port=port, runs=folder, only=only)
+        given: dict[str, Any] = {name: value for name, value in more.items() if value is not None}
+        settings = Settings(host=host, port=port, runs=folder, only=only, **given)
     except ValidationError as error:
         first = error.errors()[0]
         name = f"TRIBUTARY_{first['loc'][0]}".upper()
@@ -96,6 +141,7 @@ def start(settings: Settings, listener: socket.socket, *, open_browser: bool, pa
     from backend.app import create_app
 
     app = create_app(settings)
+    secret = app.state.workshop.treasury.secret
     port = listener.getsockname()[1]
     url = f"http://{_reachable(settings.host)}:{port}{path}"
     if settings.token:
@@ -103,6 +149,11 @@ def start(settings: Settings, listener: socket.socket, *, open_browser: bool, pa
     if not (settings.page / "index.html").is_file():
         sys.stderr.write("The page has not been built; run make setup. The API answers all the same.\n")
     typer.echo(f"Tributary serves {', '.join(app.state.library.names()) or 'no runs yet'} at {url}")
+    if secret is not None:
+        # What follows # is not sent by browsers, so that no log and no proxy has it.
+        typer.echo(
+            f"Labels by {settings.label_model} can be started with this link, by nobody else: {url}#owner={secret}"
+        )
     typer.echo("Stop it with Ctrl-C.")
     sys.stdout.flush()
     server = make_server(app)

@@ -1,4 +1,4 @@
-"""Label sets, to look at: they are made on the command line by whoever pays for them."""
+"""Label sets, to look at; making them is routers/labelling.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from backend.dependencies import IdParam, KeyParam, RunDep, WorkshopDep
 from backend.errors import responses
 from backend.label_set_schemas import MAX_LABELS, LabelComparison, LabelOrigin, LabelSetList, LabelSetPage
 from backend.service import label_sets
+from storage.label_records import ItemStatus
 
 router = APIRouter(prefix="/runs/{run}/label-sets", tags=["label_sets"])
 _ERRORS = responses(404, 409, 422, 503)
@@ -31,11 +32,12 @@ def get(
     q: Annotated[
         str | None, Query(max_length=200, description="Only with all these words in key or label")
     ] = None,
+    status: Annotated[ItemStatus | None, Query(description="Only with a label, or only what failed")] = None,
     start: _Start = 0,
     limit: _Limit = 100,
 ) -> LabelSetPage:
     """The labels of one set, each with its own scores."""
-    return label_sets.page(workshop, run, id, q=q, start=start, limit=limit)
+    return label_sets.page(workshop, run, id, q=q, status=status, start=start, limit=limit)
 
 
 @router.get("/{id}/components/{key}", responses=_ERRORS)

@@ -22,6 +22,7 @@ from backend.label_set_schemas import (
     LabelTrial,
     ScoreDifference,
     ScoreInterval,
+    SetJudge,
     SetLabel,
 )
 from backend.service.run import Run
@@ -29,7 +30,7 @@ from backend.service.timing import Stopwatch
 from backend.service.workshop import Workshop
 from compute.address import parse_key
 from storage.errors import UnknownRecordError
-from storage.label_records import Item, LabelSet, SetAccuracy, TrialCounts, TrialKind
+from storage.label_records import Item, ItemStatus, LabelSet, SetAccuracy, TrialCounts, TrialKind
 
 if TYPE_CHECKING:
     from storage.label_sets import LabelSets
@@ -40,27 +41,36 @@ _Counts = Mapping[tuple[str, TrialKind], TrialCounts]
 def list_sets(workshop: Workshop, run: Run) -> LabelSetList:
     watch = Stopwatch()
     store = workshop.database.label_sets
-    sets = [_summary(store, found) for found in store.sets(run.name, run.digest)]
+    sets = [summary(store, found) for found in store.sets(run.name, run.digest)]
     return LabelSetList(run=run.name, sets=sets, seconds=watch.seconds)
 
 
-def page(workshop: Workshop, run: Run, set_id: int, *, q: str | None, start: int, limit: int) -> LabelSetPage:
+def page(
+    workshop: Workshop,
+    run: Run,
+    set_id: int,
+    *,
+    q: str | None,
+    status: ItemStatus | None,
+    start: int,
+    limit: int,
+) -> LabelSetPage:
     """Labels of a set with all words of ``q`` in the key or the label; raises a 404."""
     watch = Stopwatch()
     store = workshop.database.label_sets
-    found = _of_run(store, run, set_id)
+    found = of_run(store, run, set_id)
     words = [] if q is None else q.casefold().split()
-    keys = _sorted(
+    keys = in_order(
         key
-        for key, _, label in store.outline(set_id)
-        if all(word in f"{key}\n{label}".casefold() for word in words)
+        for key, found_status, label in store.outline(set_id)
+        if status in (None, found_status) and all(word in f"{key}\n{label}".casefold() for word in words)
     )
     shown = keys[start : start + limit]
     items, counts = store.final_items(set_id, shown), store.trial_counts(set_id, shown)
     return LabelSetPage(
         run=run.name,
-        set=_summary(store, found),
-        labels=[_label(items[key], counts) for key in shown if key in items],
+        set=summary(store, found),
+        labels=[set_label(items[key], counts) for key in shown if key in items],
         start=start,
         total=len(keys),
         seconds=watch.seconds,
@@ -71,7 +81,7 @@ def origin(workshop: Workshop, run: Run, set_id: int, key_text: str) -> LabelOri
     """How one label came to be; raises a 404."""
     watch = Stopwatch()
     store = workshop.database.label_sets
-    found = _of_run(store, run, set_id)
+    found = of_run(store, run, set_id)
     key = str(run.key(key_text))
     items = store.items(set_id, key=key)
     if not items:
@@ -134,13 +144,13 @@ def compare(
     """Two sets side by side; raises a 404."""
     watch = Stopwatch()
     store = workshop.database.label_sets
-    one, other = _of_run(store, run, set_id), _of_run(store, run, other_id)
+    one, other = of_run(store, run, set_id), of_run(store, run, other_id)
     ones, others = (
         {key: label if status == "done" else None for key, status, label in store.outline(found.id)}
         for found in (one, other)
     )
     of_one, of_other = store.trial_counts(one.id), store.trial_counts(other.id)
-    keys = _sorted(ones.keys() | others.keys())
+    keys = in_order(ones.keys() | others.keys())
     shown = keys[start : start + limit]
     shown_one, shown_other = store.final_items(one.id, shown), store.final_items(other.id, shown)
 
@@ -157,7 +167,7 @@ def compare(
         )
 
     def side(items: Mapping[str, Item], counts: _Counts, key: str) -> SetLabel | None:
-        return _label(items[key], counts) if key in items else None
+        return set_label(items[key], counts) if key in items else None
 
     def alike(key: str) -> bool:
         mine, theirs = ones.get(key), others.get(key)
@@ -165,10 +175,11 @@ def compare(
 
     return LabelComparison(
         run=run.name,
-        one=_summary(store, one),
-        other=_summary(store, other),
+        one=summary(store, one),
+        other=summary(store, other),
         detection=difference("detection"),
         fuzzing=difference("fuzzing"),
+        same_judge=one.judge is None or other.judge is None or one.judge == other.judge,
         same=sum(map(alike, keys)),
         pairs=[
             LabelPair(key=key, one=side(shown_one, of_one, key), other=side(shown_other, of_other, key))
@@ -180,7 +191,7 @@ def compare(
     )
 
 
-def _of_run(store: LabelSets, run: Run, set_id: int) -> LabelSet:
+def of_run(store: LabelSets, run: Run, set_id: int) -> LabelSet:
     found = store.get(set_id)
     if (found.run, found.run_digest) != (run.name, run.digest):
         raise UnknownRecordError(
@@ -190,7 +201,7 @@ def _of_run(store: LabelSets, run: Run, set_id: int) -> LabelSet:
     return found
 
 
-def _sorted(keys: Iterable[str]) -> list[str]:
+def in_order(keys: Iterable[str]) -> list[str]:
     """As components are ordered."""
     return sorted(keys, key=parse_key)
 
@@ -198,7 +209,7 @@ def _sorted(keys: Iterable[str]) -> list[str]:
 # ---- wire models --------------------------------------------------------------------------------
 
 
-def _summary(store: LabelSets, found: LabelSet) -> LabelSetSummary:
+def summary(store: LabelSets, found: LabelSet) -> LabelSetSummary:
     progress, spent, scores = (
         store.progress(found.id),
         store.spending(found.id),
@@ -210,6 +221,9 @@ def _summary(store: LabelSets, found: LabelSet) -> LabelSetSummary:
         strategy="context" if found.strategy == "context" else "evidence",
         model=str(found.settings.get("model", "")),
         endpoint=str(found.settings.get("endpoint", "")),
+        judge=None
+        if found.judge is None
+        else SetJudge(model=found.judge.model, endpoint=found.judge.endpoint),
         settings=dict(found.settings),
         created=found.created,
         ended=found.ended,
@@ -240,7 +254,7 @@ def _set_score(accuracy: SetAccuracy | None) -> LabelSetScore:
     )
 
 
-def _label(item: Item, counts: _Counts) -> SetLabel:
+def set_label(item: Item, counts: _Counts) -> SetLabel:
     return SetLabel(
         key=item.key,
         status=item.status,

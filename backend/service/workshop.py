@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import wait
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,12 +18,13 @@ from backend.errors import ServiceError
 from backend.jobs import JobQueue
 from backend.memory import PeakMemory, total_bytes
 from backend.service.columns import ColumnCache
+from backend.service.labelling import Treasury
 from backend.service.library import Library
 from backend.service.models import Models
 from backend.service.run import Run
 from backend.service.search import Searches
 from backend.settings import Settings
-from compute.progress import Report
+from compute.progress import Cancelled, Report
 from storage.errors import UnknownRecordError
 
 if TYPE_CHECKING:
@@ -34,6 +36,18 @@ T = TypeVar("T")
 _LOOK = 0.5
 
 
+#: Seconds between two looks whether a turn is still wanted.
+_TURN = 0.1
+
+
+def _apart(work: Callable[[], T]) -> T:
+    """Do what may have to be done in the middle of a job, whose modes are none of its business."""
+    import torch
+
+    with torch.inference_mode(False), torch.enable_grad():
+        return work()
+
+
 class Workshop:
     """One for each application. Its ``models`` belong to the thread that computes."""
 
@@ -42,6 +56,7 @@ class Workshop:
         self.jobs = JobQueue()
         self.models = Models(settings.device)
         self.columns = ColumnCache()
+        self.treasury = Treasury(settings)
         self.searches = Searches(settings.database_path.parent)
         self._settings = settings
         self._lock = threading.Lock()
@@ -85,6 +100,26 @@ class Workshop:
             )
         return run, record
 
+    def turn(self, work: Callable[[], T], stopped: Callable[[], bool]) -> T:
+        """Do something small on the thread that computes, in turn with predictions; the caller's thread waits.
+
+        Raises :class:`compute.progress.Cancelled` once ``stopped`` says so.
+        """
+        while not stopped():
+            try:
+                task = self.jobs.quick(lambda _: _apart(work))
+            except ServiceError as refused:
+                if refused.body.code != "busy":
+                    raise Cancelled from None
+                time.sleep(_LOOK)
+                continue
+            while not stopped():
+                done, _ = wait([task.future], timeout=_TURN)
+                if done:
+                    return task.future.result()
+            task.abandon()
+        raise Cancelled
+
     async def quick(self, work: Callable[[Report], T], gone: Callable[[], Awaitable[bool]]) -> tuple[T, int]:
         """Wait for a small computation, and the bytes it took; it is stopped when the asker is ``gone``."""
         found = await self.quick_within(None, work, gone)
@@ -97,11 +132,8 @@ class Workshop:
         """As :meth:`quick`; ``None`` where the answer is not there after so many ``seconds``."""
 
         def measured(report: Report) -> tuple[T, int]:
-            import torch
-
-            # It may be done in the middle of a job, whose modes are none of its business.
-            with torch.inference_mode(False), torch.enable_grad(), PeakMemory() as peak:
-                result = work(report)
+            with PeakMemory() as peak:
+                result = _apart(lambda: work(report))
             return result, peak.bytes
 
         task = self.jobs.quick(measured)

@@ -331,3 +331,31 @@ def test_closing_stops_everything() -> None:
     assert events_of(queue, waiting)[-1].name == "end"
     with pytest.raises(ServiceError):
         submit(queue, gate)
+
+
+def test_labelling_has_a_lane_of_its_own_and_leaves_the_device_alone(queue: JobQueue) -> None:
+    """Hours of waiting for a language model hold up nothing, and what needs the device gets its turn."""
+    waiting, computing = Gate(), Gate()
+    labels = queue.submit("labels", "toy", "labels", Priority.LABELS, waiting, "labelling")
+    assert waiting.entered.wait(5)
+    next_labels = queue.submit("labels", "toy", "more", Priority.LABELS, named_thread, "labelling")
+    graph = submit(queue, computing)
+    assert computing.entered.wait(5)
+    assert [queue.get(job.id).state for job in (labels, graph)] == ["running", "running"]
+    # The two lanes do not count each other's jobs.
+    assert (queue.get(next_labels.id).ahead, queue.get(graph.id).ahead) == (1, 0)
+    joined = queue.submit("labels", "toy", "labels", Priority.LABELS, waiting, "labelling")
+    assert joined.id == labels.id
+    # Quick tasks are done by the thread that owns the device, also while a labelling reports.
+    name = queue.quick(lambda _: threading.current_thread().name).future.result(5)
+    assert name == "tributary-compute"
+    computing.open.set()
+    assert wait_for(queue, graph).state == "done"
+    queue.cancel(labels.id)
+    assert wait_for(queue, labels).state == "cancelled"
+    assert wait_for(queue, next_labels).phase == "done"
+
+
+def named_thread(_: Progress) -> JobResult:
+    assert threading.current_thread().name == "tributary-labelling"
+    return JobResult(label_set_id=1, ended="finished")

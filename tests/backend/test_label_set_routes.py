@@ -1,4 +1,4 @@
-"""Label sets over HTTP: what a page shows of them, and that nothing can be started here."""
+"""Label sets over HTTP: what a page shows of them."""
 
 from __future__ import annotations
 
@@ -169,8 +169,10 @@ def test_what_is_not_there(labelled: httpx.Client, path: str, params: dict[str, 
     assert get(labelled, path, status, **params).keys() == {"code", "message", "hint"}
 
 
-def test_nothing_can_be_started_or_changed_over_http(labelled: httpx.Client) -> None:
+def test_nothing_can_be_changed_and_without_a_model_nothing_started(labelled: httpx.Client) -> None:
+    answer = labelled.post("/api/runs/llama/label-sets", json={"estimate": "x"})
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_offered")
     for method in ("POST", "PUT", "PATCH", "DELETE"):
-        for path in ("", "/1", f"/1/components/{KEYS[0]}", "/1/compare"):
+        for path in ("/1", f"/1/components/{KEYS[0]}", "/1/compare"):
             answer = labelled.request(method, f"/api/runs/llama/label-sets{path}", json={})
             assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
