@@ -51,12 +51,22 @@ class LabelSpending(Schema):
     cost: float
 
 
+class SetJudge(Schema):
+    """The model that the labels of a set are scored by."""
+
+    model: str
+    endpoint: str
+
+
 class LabelSetSummary(Schema):
     id: int
     name: str
     strategy: Literal["evidence", "context"]
     model: str
     endpoint: str
+    judge: SetJudge | None = Field(
+        description="Whose answers the scores are; null where nobody was asked yet"
+    )
     settings: dict[str, Any] = Field(description="All that the labels depend on")
     created: str
     ended: str = Field(
@@ -183,8 +193,33 @@ class LabelComparison(Schema):
     other: LabelSetSummary
     detection: ScoreDifference
     fuzzing: ScoreDifference
+    same_judge: bool = Field(
+        description="False where two models judged: their scores differ also where labels are equally good"
+    )
     same: int = Field(description="Components with the same label in both, in any case of letters")
     pairs: list[LabelPair] = Field(description="Ordered as components are")
     start: int
     total: int
     seconds: float
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+class SetEntry(SetLabel):
+    """What a set says of one component, and who said it when."""
+
+    model: str = Field(description="As its server called it; empty without a label")
+    created: str = Field(description="When it was asked; empty without a label")
+
+
+class LabelSetFile(Schema):
+    """All labels of a set with their scores, as a file."""
+
+    format: Literal["tributary-label-set"]
+    version: Literal[1]
+    run: str
+    run_digest: str
+    exported: str
+    set: LabelSetSummary
+    labels: list[SetEntry] = Field(description="Ordered as components are")
