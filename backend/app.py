@@ -21,7 +21,6 @@ from backend.routers import (
     health,
     interventions,
     jobs,
-    label_set_files,
     label_sets,
     labelling,
     labels,
@@ -85,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     install_error_handlers(app)
     api = APIRouter(prefix="/api")
     nouns = (health, runs, components, evidence, clusters, attribution, tokens, search)
-    people = (labels, label_sets, label_set_files, labelling)
+    people = (labels, label_sets, labelling)
     computing = (predictions, graphs, interventions, circuits, jobs)
     for noun in (*nouns, prompts, openings, *computing, *people):
         api.include_router(noun.router)
