@@ -53,7 +53,6 @@ class _Application(FastAPI):
                 *graphs.EXTRA_MODELS,
                 *jobs.EXTRA_MODELS,
                 *labels.EXTRA_MODELS,
-                *label_set_files.EXTRA_MODELS,
             )
             _, found = models_json_schema(
                 [(model, "validation") for model in extra], ref_template="#/components/schemas/{model}"
