@@ -24,10 +24,8 @@ number is that of its first component, so that it keeps its name while it grows.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -41,8 +39,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from storage.errors import InvalidValueError, SettingsDifferError, StorageError, StoreDamagedError
+from storage.errors import InvalidValueError, SettingsDifferError, StoreDamagedError
 from storage.files import canonical_json, publish, read_signed_json, write_durably, write_signed_json
+from storage.work_lock import WorkLock
 
 FORMAT = "tributary-clusters"
 FOLDER = "clusters"
@@ -232,10 +231,10 @@ def write_clustering(run_path: Path, manifest: Manifest, arrays: Mapping[str, np
 # ---- work in progress ---------------------------------------------------------------------------
 
 
-def unfinished(run_path: Path) -> Path | None:
+def unfinished(run_path: Path) -> list[Path]:
     """The folder of interrupted work, where there is any."""
     work = run_path / FOLDER / ".partial"
-    return work if (work / "work.json").is_file() else None
+    return [work] if (work / "work.json").is_file() else []
 
 
 class ClusterWork:
@@ -249,14 +248,7 @@ class ClusterWork:
         self.run_path = run_path
         self.path = run_path / FOLDER / ".partial"
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise StorageError(
-                f"another process is clustering in {self.path}", "wait for it, or stop it first"
-            ) from None
+        self._lock = WorkLock(self.path, "clustering")
         try:
             self._open(dict(settings), resume)
         except BaseException:
@@ -312,6 +304,4 @@ class ClusterWork:
 
     def close(self) -> None:
         """Let go of the work without finishing it; it can be resumed."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._lock.close()

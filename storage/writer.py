@@ -8,9 +8,7 @@ that is killed at any moment leaves a state from which another can go on.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 import secrets
 import shutil
@@ -28,6 +26,7 @@ from storage.files import canonical_json, sync_directory, write_durably
 from storage.layout import Settings, plan_arrays
 from storage.manifest import check_shapes, check_tensors, differences, stored_arrays
 from storage.model_tensors import ModelTensors
+from storage.work_lock import WorkLock
 
 _PARTIAL = re.compile(r"\.partial-([0-9a-f]{32})", re.ASCII)
 _CHECKPOINT = re.compile(r"group-(\d+)\.at-(\d+)\.bin", re.ASCII)
@@ -87,7 +86,7 @@ class StoreWriter:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._folder = run_path / "attributions"
         self._folder.mkdir(exist_ok=True)
-        self._lock = -1
+        self._lock: WorkLock | None = None
         existing = unfinished(run_path)
         same = next((work for work in existing if work.settings == settings), None)
         if resume and same is None and existing:
@@ -112,20 +111,13 @@ class StoreWriter:
         self._describe()
 
     def _acquire(self) -> None:
-        self._lock = os.open(self.work / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise StorageError(
-                f"another process is computing attributions in {self.work}", "wait for it, or stop it first"
-            ) from None
+        self._lock = WorkLock(self.work, "computing attributions")
 
     def close(self) -> None:
         """Let go of the work without finishing it; it can be resumed."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _describe(self) -> None:
         content = {"settings": self.settings.model_dump(mode="json"), "shapes": self._shapes}

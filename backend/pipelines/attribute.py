@@ -18,15 +18,14 @@ import torch
 import typer
 from torch import Tensor
 
-from backend.pipelines.common import UsageError, choose_device, console, progress, provenance
+from backend.pipelines.common import UsageError, console, progress, provenance
 from backend.pipelines.groups import parse_groups, spread
-from backend.pipelines.load import load_decomposition
 from backend.pipelines.memory import check_fits, gibibytes
+from backend.pipelines.reading import start
 from compute.attribution.engine import AttributionEngine
 from compute.attribution.sums import AttributionSums
 from storage.corpus import TokenCorpus, windows
 from storage.layout import GROUPS, Settings
-from storage.run_directory import resolve_run
 from storage.writer import StoreWriter, unfinished
 
 
@@ -59,17 +58,16 @@ def command(
         raise UsageError(f"--delta {delta} is not known", "write node or off")
     chosen_metrics = _parse_metrics(metrics)
     chosen_groups = parse_groups(groups)
-    run = resolve_run(run_name, runs)
-    device = choose_device(device)
-    corpus = run.corpus()
-    if not resume and unfinished(run.path):
-        raise UsageError(
-            f"{run.path} holds interrupted work",
-            "add --resume to go on with it, or remove attributions/.partial-*",
-        )
-    decomposition = load_decomposition(run, device)
+    reading = start(
+        run_name,
+        runs,
+        device,
+        unfinished=lambda path: [work.path for work in unfinished(path)],
+        resume=resume,
+        length=length,
+    )
+    run, corpus, decomposition, length = reading.run, reading.corpus, reading.decomposition, reading.length
     config = decomposition.target.config
-    length = min(length or config.context, config.context)
     engine = AttributionEngine(
         decomposition,
         delta="node" if delta == "node" else "off",
@@ -79,11 +77,13 @@ def command(
     )
     needed = engine.memory_estimate(batch_size * length)
     console.print(
-        f"{engine.method}: {engine.method_reason}; about {gibibytes(needed)} of memory on {device}",
+        f"{engine.method}: {engine.method_reason}; about {gibibytes(needed)} of memory on {reading.device}",
         soft_wrap=True,
     )
     check_fits(
-        needed, device, "lower --batch-size, leave attr_abs out (--metrics attr), or use a larger machine"
+        needed,
+        reading.device,
+        "lower --batch-size, leave attr_abs out (--metrics attr), or use a larger machine",
     )
 
     plan = [

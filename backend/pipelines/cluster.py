@@ -15,9 +15,9 @@ import numpy as np
 import torch
 import typer
 
-from backend.pipelines.common import UsageError, choose_device, console, progress, provenance
-from backend.pipelines.load import load_decomposition
+from backend.pipelines.common import UsageError, console, progress, provenance
 from backend.pipelines.memory import check_fits, gibibytes
+from backend.pipelines.reading import start
 from compute.clustering import (
     MAX_POSITIONS,
     Choice,
@@ -29,7 +29,6 @@ from compute.clustering import (
     regroup,
 )
 from storage.clusters import ClusterWork, Manifest, unfinished, write_clustering
-from storage.run_directory import resolve_run
 
 #: Windows per batch; no result depends on it.
 _BATCH = 8
@@ -70,16 +69,8 @@ def command(
     if temperature <= 0:
         raise UsageError(f"--temperature {temperature:g} is not possible", "write a number above 0")
     how = _choice(choice)
-    run = resolve_run(run_name, runs)
-    device = choose_device(device)
-    if not resume and unfinished(run.path):
-        raise UsageError(
-            f"{run.path} holds an interrupted clustering",
-            "add --resume to go on with it, or remove clusters/.partial",
-        )
-    decomposition = load_decomposition(run, device)
-    corpus = run.corpus()
-    window = decomposition.target.config.context
+    reading = start(run_name, runs, device, unfinished=unfinished, resume=resume)
+    run, corpus, decomposition, window = reading.run, reading.corpus, reading.decomposition, reading.length
     sample = Sample.draw(len(corpus.tokens), window, positions, per_window, seed)
     n = sample.n_positions
     collecting = MembershipCollector.memory_estimate(
@@ -110,7 +101,7 @@ def command(
     work = ClusterWork(run.path, settings, resume=resume)
     try:
         collector = MembershipCollector(decomposition, sample, threshold)
-        _collect(collector, torch.from_numpy(corpus.tokens), work, device, checkpoint_seconds)
+        _collect(collector, torch.from_numpy(corpus.tokens), work, reading.device, checkpoint_seconds)
         active = counts(collector.bits)
         component = np.flatnonzero(active >= least)
         if len(component) == 0:

@@ -8,7 +8,7 @@ where the work was cut makes no difference to the result.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,19 +18,19 @@ import torch
 import typer
 from torch import Tensor
 
-from backend.pipelines.common import UsageError, choose_device, console, progress, provenance
+from backend.pipelines.common import UsageError, console, progress, provenance
 from backend.pipelines.groups import parse_groups, spread
-from backend.pipelines.load import load_decomposition
 from backend.pipelines.memory import available_bytes, check_fits, gibibytes
+from backend.pipelines.reading import start
 from compute.decomposition.model import Decomposition
 from compute.statistics.association import associations, strongest
 from compute.statistics.harvest import HarvestOptions, HarvestPlan, HarvestSums, plan
 from storage.corpus import TokenCorpus
 from storage.harvest import HarvestManifest, HarvestSettings
 from storage.harvest_merge import Compact
-from storage.harvest_work import HarvestWork, unfinished_harvests
+from storage.harvest_work import HarvestWork, interrupted_floor, unfinished_harvests
 from storage.layout import GROUPS
-from storage.run_directory import RunDirectory, resolve_run
+from storage.run_directory import RunDirectory
 
 #: Memory for tables where the user names none: this share of what is free, and no more than that.
 _SHARE, _MOST = 0.4, 8 << 30
@@ -78,19 +78,15 @@ def command(
 ) -> None:
     """Gather statistics, examples and co-firing of every component. Stop with Ctrl-C; go on with --resume."""
     chosen = parse_groups(groups)
-    run = resolve_run(run_name, runs)
-    device = choose_device(device)
-    corpus = run.corpus()
-    if not resume and unfinished_harvests(run.path):
-        raise UsageError(
-            f"{run.path} holds interrupted work",
-            "add --resume to go on with it, or remove harvest/.partial-*",
-        )
-    decomposition = load_decomposition(run, device)
-    config = decomposition.target.config
-    length = min(length or config.context, config.context)
+    reading = start(run_name, runs, device, unfinished=unfinished_harvests, resume=resume, length=length)
+    run, corpus, decomposition = reading.run, reading.corpus, reading.decomposition
+    device, length = reading.device, reading.length
     budget = _budget(memory)
-    floor = _floor(decomposition, budget) if output_floor is None else output_floor
+    floor = output_floor
+    if floor is None and resume:  # there may be more memory, or less, than when it was started
+        floor = interrupted_floor(run.path)
+    if floor is None:
+        floor = _floor(decomposition, budget)
     options = HarvestOptions(left, right, examples, strongest_examples, threshold, seed, output_floor=floor)
     how = plan(decomposition, options, batch_size * length, budget)
     console.print(
@@ -190,9 +186,9 @@ class GroupBatches:
             return slice(full * self.length, len(self.place))
         return slice(first * self.length, min(first + self.batch_size, full) * self.length)
 
-    def tokens_of(self, first: int, last: int) -> int:
+    def tokens_of(self, batches: Iterable[int]) -> int:
         """How many tokens some batches have."""
-        return sum((rows := self._rows(i)).stop - rows.start for i in range(first, last))
+        return sum((rows := self._rows(i)).stop - rows.start for i in batches)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Corpus positions and documents [B, T]."""
@@ -210,15 +206,16 @@ def _accumulate(
     corpus: TokenCorpus,
     seconds: float,
 ) -> None:
-    total = sum(group.tokens_of(0, group.n) for group in plans)
-    starts = {group.group: min(work.done(group.group), group.n) for group in plans}
-    done = sum(group.tokens_of(0, starts[group.group]) for group in plans)
+    counted = work.counted()
+    wanted = {group.group: missing(group.n, counted.get(group.group, [])) for group in plans}
+    total = sum(group.tokens_of(range(group.n)) for group in plans)
+    done = total - sum(group.tokens_of(wanted[group.group]) for group in plans)
     with progress("harvest", total, "token", done) as update:
         # A batch that is interrupted may be half added, so nothing is saved on the way out:
         # only what was stored between batches counts.
         shard = _Shard(HarvestSums(decomposition, options, how), corpus.n_documents)
         saved = time.monotonic()
-        for group, index, positions, documents in _every(plans, starts):
+        for group, index, positions, documents in _every(plans, wanted):
             shard.add(group, index, _tokens(corpus, positions), positions, documents)
             done += positions.size
             update(done, f"group {group + 1} of {GROUPS}")
@@ -232,11 +229,19 @@ def _accumulate(
             shard.write(work)
 
 
+def missing(n: int, counted: Sequence[tuple[int, int]]) -> list[int]:
+    """Which of ``n`` batches lie in none of the ranges."""
+    left = np.ones(n, bool)
+    for first, last in counted:
+        left[first:last] = False
+    return np.flatnonzero(left).tolist()
+
+
 def _every(
-    plans: list[GroupBatches], starts: dict[int, int]
+    plans: list[GroupBatches], wanted: Mapping[int, Sequence[int]]
 ) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
     for group in plans:
-        for index in range(starts[group.group], group.n):
+        for index in wanted[group.group]:
             yield (group.group, index, *group[index])
 
 
@@ -249,15 +254,16 @@ class _Shard:
 
     def __init__(self, sums: HarvestSums, n_documents: int) -> None:
         self.sums = sums
-        self.covered: dict[int, tuple[int, int]] = {}
+        self.covered: dict[int, list[tuple[int, int]]] = {}
         self._seen = np.zeros(n_documents, np.uint8)
 
     def add(
         self, group: int, index: int, tokens: Tensor, positions: np.ndarray, documents: np.ndarray
     ) -> None:
         self.sums.add(tokens, positions, documents)
-        first, _ = self.covered.get(group, (index, index))
-        self.covered[group] = (first, index + 1)
+        ranges = self.covered.setdefault(group, [])
+        first = ranges.pop()[0] if ranges and ranges[-1][1] == index else index
+        ranges.append((first, index + 1))
         self._seen[documents.reshape(-1)] = 1
 
     def write(self, work: HarvestWork) -> None:

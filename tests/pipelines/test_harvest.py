@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 
 from backend.cli import run as tributary
+from backend.pipelines import harvest as harvest_pipeline
 from backend.pipelines import memory
 from storage.errors import StoreDamagedError
 from storage.harvest import PER_COMPONENT, Harvest
 from storage.harvest_records import SECTIONS
 from storage.run_directory import RunDirectory
+from storage.work_lock import WorkLock
 from tests.support.naive_harvest import TINY_SETTINGS as TINY
 from tests.support.tiny_run import make_tiny_run
 
@@ -190,6 +192,94 @@ def test_a_kill_loses_nothing(
             expected.raw_examples(flat, "random")[0]["position"],
         )
     assert not list((run.path / "harvest").glob(".*"))
+
+
+def stop(*_: object) -> str:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def interrupted(made: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
+    """A copy of the run with ten shards of one batch each, stopped before they were merged."""
+    run = copy_of(made, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(harvest_pipeline, "finish", stop)
+        command = ["harvest", str(run.path), *OPTIONS, "--batches", "10", "--checkpoint-seconds", "0"]
+        assert tributary(command) == 130
+    return run
+
+
+def shard_of(run: RunDirectory, number: int) -> Path:
+    return next((run.path / "harvest").glob(f".partial-*/shard-{number:05d}"))
+
+
+def test_what_a_damaged_shard_counted_is_counted_again(
+    interrupted: RunDirectory, short: Harvest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["harvest", str(interrupted.path), *OPTIONS, "--batches", "10", "--resume"]
+    for number, name in ((0, "manifest.json"), (4, "records.bin")):
+        shard = shard_of(interrupted, number)
+        content = bytearray((shard / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (shard / name).write_bytes(content)
+        capsys.readouterr()
+        assert tributary(command) == 1
+        words = " ".join(capsys.readouterr().err.split())
+        assert f"remove {shard}; with --resume its part of the text" in words
+        shutil.rmtree(shard)
+    assert tributary(command) == 0
+    assert_equal(interrupted.harvest(), short)
+
+
+def test_a_shard_may_count_what_lies_on_both_sides_of_another(made: RunDirectory, tmp_path: Path) -> None:
+    # Of one group alone: batches 0, 1, 2, of which the first and the last are lost.
+    run = copy_of(made, tmp_path / "one")
+    command = ["harvest", str(run.path), *OPTIONS, "--batch-size", "1", "--batches", "48", "--groups", "3"]
+    assert tributary([*command, "--checkpoint-seconds", "0"]) == 0
+    whole = run.harvest()
+    assert whole.manifest.covered == {"3": [(0, 3)]}
+    (again := tmp_path / "two").mkdir()
+    run = copy_of(made, again)
+    command[1] = str(run.path)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(harvest_pipeline, "finish", stop)
+        assert tributary([*command, "--checkpoint-seconds", "0"]) == 130
+    for number in (0, 2):
+        shutil.rmtree(shard_of(run, number))
+    assert tributary([*command, "--resume"]) == 0
+    assert_equal(run.harvest(), whole)
+
+
+def test_work_that_somebody_is_at_is_not_to_be_removed(
+    interrupted: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["harvest", str(interrupted.path), *OPTIONS, "--batches", "10"]
+    assert tributary(command) == 2
+    assert "add --resume to go on with it, or remove" in " ".join(capsys.readouterr().err.split())
+    lock = WorkLock(shard_of(interrupted, 0).parent, "testing")
+    for more in ([], ["--resume"]):
+        assert tributary([*command, *more]) == 2
+        words = " ".join(capsys.readouterr().err.split())
+        assert "another process is at work in" in words
+        assert "remove" not in words
+    lock.close()
+    assert tributary([*command, "--resume"]) == 0
+
+
+def test_what_is_resumed_keeps_its_floor_whatever_memory_there_is_now(
+    made: RunDirectory, tmp_path: Path
+) -> None:
+    run = copy_of(made, tmp_path)
+    little, much = ["--memory", "0.01"], ["--memory", "1"]
+    rest = [part for part in OPTIONS if part not in ("--memory", "0.1")]
+    command = ["harvest", str(run.path), *rest, "--batches", "3"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(harvest_pipeline, "finish", stop)
+        patched.setattr(harvest_pipeline, "_floor", lambda _, budget: 0.01 if budget < 1 << 29 else 0.0)
+        assert tributary([*command, *little]) == 130
+    assert tributary([*command, *much, "--resume"]) == 0
+    assert run.harvest().settings.output_floor == 0.01
+    assert not run.harvest().complete["output"]
 
 
 def test_work_that_was_published_is_not_published_twice(made: RunDirectory, tmp_path: Path) -> None:

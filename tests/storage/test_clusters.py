@@ -251,7 +251,7 @@ def test_work_is_kept_resumed_and_removed(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="another process"):
         ClusterWork(tmp_path, {"seed": "1"}, resume=True)
     work.close()
-    assert unfinished(tmp_path) == work.path
+    assert unfinished(tmp_path) == [work.path]
     with pytest.raises(SettingsDifferError, match=r"\(seed\)"):
         ClusterWork(tmp_path, {"seed": "2"}, resume=True)
     again = ClusterWork(tmp_path, {"seed": "1"}, resume=True)
@@ -266,4 +266,4 @@ def test_work_is_kept_resumed_and_removed(tmp_path: Path) -> None:
     anew = ClusterWork(tmp_path, {"seed": "2"}, resume=False)
     assert anew.read("merges") is None
     anew.finish()
-    assert unfinished(tmp_path) is None
+    assert unfinished(tmp_path) == []
