@@ -3357,6 +3357,11 @@ export interface components {
             detection: components["schemas"]["ScoreDifference"];
             fuzzing: components["schemas"]["ScoreDifference"];
             /**
+             * Same Judge
+             * @description False where two models judged: their scores differ also where labels are equally good
+             */
+            same_judge: boolean;
+            /**
              * Same
              * @description Components with the same label in both, in any case of letters
              */
@@ -3769,6 +3774,8 @@ export interface components {
             model: string;
             /** Endpoint */
             endpoint: string;
+            /** @description Whose answers the scores are; null where nobody was asked yet */
+            judge: components["schemas"]["SetJudge"] | null;
             /**
              * Settings
              * @description All that the labels depend on
@@ -4725,6 +4732,16 @@ export interface components {
              * @description Index in tokens of the last that it touches
              */
             last: number;
+        };
+        /**
+         * SetJudge
+         * @description The model that the labels of a set are scored by.
+         */
+        SetJudge: {
+            /** Model */
+            model: string;
+            /** Endpoint */
+            endpoint: string;
         };
         /**
          * SetLabel
