@@ -2,7 +2,7 @@
 
 import createClient from "openapi-fetch";
 
-import type { ExampleKind, Metric, Sort } from "../location/view";
+import type { ExampleKind, Labelled, Metric, Sort } from "../location/view";
 import { AnswerCache } from "./cache";
 import { connection } from "./connection.svelte";
 import { RequestFailed, refusal } from "./failure";
@@ -84,6 +84,15 @@ export interface ComponentFilter {
   /** The least and the largest share of positions on which it is alive. */
   readonly rare: number | null;
   readonly often: number | null;
+  /** The least and the largest mean CI. */
+  readonly weak: number | null;
+  readonly strong: number | null;
+  /** Words of the label, and whose it is. */
+  readonly label: string;
+  readonly labelled: Labelled | null;
+  /** What the strongest source and target are; empty: anything. */
+  readonly source: string;
+  readonly target: string;
   /** Only members of a cluster, or what is alone or unknown, in a clustering after some merges. */
   readonly within: {
     readonly cluster: string;
@@ -104,6 +113,12 @@ export function getComponents(
     ...optional("fires_on", filter.fires),
     ...(filter.rare === null ? {} : { min_density: filter.rare }),
     ...(filter.often === null ? {} : { max_density: filter.often }),
+    ...(filter.weak === null ? {} : { min_mean_ci: filter.weak }),
+    ...(filter.strong === null ? {} : { max_mean_ci: filter.strong }),
+    ...optional("label", filter.label.trim()),
+    ...(filter.labelled === null ? {} : { labelled: filter.labelled }),
+    ...optional("strongest_source", filter.source.trim()),
+    ...optional("strongest_target", filter.target.trim()),
     ...optional("cluster", filter.within?.cluster ?? null),
     ...optional("clustering", filter.within?.clustering ?? null),
     ...(typeof filter.within?.merges === "number" ? { iteration: filter.within.merges } : {}),

@@ -102,7 +102,17 @@ export function showText(view: View, change: Partial<Omit<TextPage, "kind" | "ru
 export function showLabels(view: View, change: Partial<Omit<LabelsPage, "kind" | "run">> = {}): View {
   const run = runOf(view.page);
   if (run === null) return view;
-  const empty: LabelsPage = { kind: "labels", run, set: null, other: null, find: "", page: 1, key: null };
+  const empty: LabelsPage = {
+    kind: "labels",
+    run,
+    make: false,
+    failed: false,
+    set: null,
+    other: null,
+    find: "",
+    page: 1,
+    key: null,
+  };
   const before = view.page.kind === "labels" ? view.page : empty;
   const { metric, raw, k, subrun } = view;
   return { ...INITIAL, metric, raw, k, subrun, page: { ...before, ...change } };

@@ -5,6 +5,7 @@ import {
   EXAMPLES,
   GRAPH,
   INITIAL,
+  LABELLED,
   METRICS,
   MODES,
   NODE_COLOURS,
@@ -81,6 +82,8 @@ function parseLabels(run: string, query: URLSearchParams): LabelsPage {
   return {
     kind: "labels",
     run,
+    make: query.get("make") === "1",
+    failed: query.get("only") === "failed",
     set: whole(query.get("set")),
     other: whole(query.get("with")),
     find: query.get("find") ?? "",
@@ -149,7 +152,7 @@ function oneOf<T extends string>(values: readonly T[], text: string | null, othe
   return values.find((value) => value === text) ?? otherwise;
 }
 
-/** A share of positions, from 0 to 1. */
+/** A share of positions or a mean CI, from 0 to 1. */
 function parseShare(text: string | null): number | null {
   const share = text === null || text === "" ? NaN : Number(text);
   return share >= 0 && share <= 1 ? share : null;
@@ -186,6 +189,12 @@ export function parseView(path: string, search: string): View {
     fires: query.get("fires") ?? "",
     rare: parseShare(query.get("rare")),
     often: parseShare(query.get("often")),
+    weak: parseShare(query.get("weak")),
+    strong: parseShare(query.get("strong")),
+    label: query.get("label") ?? "",
+    labelled: LABELLED.find((one) => one === query.get("labelled")) ?? null,
+    source: query.get("source") ?? "",
+    target: query.get("target") ?? "",
     graph: page.kind === "graph" ? parseGraph(query) : GRAPH,
   };
 }

@@ -65,6 +65,12 @@ export function printView(view: View): string {
   add("fires", view.fires, "");
   add("rare", view.rare === null ? "" : String(view.rare), "");
   add("often", view.often === null ? "" : String(view.often), "");
+  add("weak", view.weak === null ? "" : String(view.weak), "");
+  add("strong", view.strong === null ? "" : String(view.strong), "");
+  add("label", view.label, "");
+  add("labelled", view.labelled ?? "", "");
+  add("source", view.source, "");
+  add("target", view.target, "");
   if (view.page.kind === "document") {
     add("at", String(view.page.at), "0");
     add("key", view.page.key ?? "", "");
@@ -79,10 +85,12 @@ export function printView(view: View): string {
     add("hit", hit === null ? "" : String(hit), "");
   }
   if (view.page.kind === "labels") {
-    const { set, other, find, page, key } = view.page;
+    const { make, set, other, find, failed, page, key } = view.page;
+    add("make", make ? "1" : "", "");
     add("set", set === null ? "" : String(set), "");
     add("with", other === null ? "" : String(other), "");
     add("find", find, "");
+    add("only", failed ? "failed" : "", "");
     add("page", String(page), "1");
     add("key", key ?? "", "");
   }

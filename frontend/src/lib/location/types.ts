@@ -20,6 +20,10 @@ export const SORTS = [
 ] as const;
 export type Sort = (typeof SORTS)[number];
 
+/** Whose label a component has to have; `none`: it has none. */
+export const LABELLED = ["any", "none", "person", "model"] as const;
+export type Labelled = (typeof LABELLED)[number];
+
 /** How examples are chosen: a random sample of all firings, or those with the largest CI. */
 export const EXAMPLES = ["random", "strongest"] as const;
 export type ExampleKind = (typeof EXAMPLES)[number];
@@ -126,6 +130,10 @@ export interface TextPage {
 export interface LabelsPage {
   readonly kind: "labels";
   readonly run: string;
+  /** Labels are to be made: of `key` where there is one, of the rest of `set`, or of others. */
+  readonly make: boolean;
+  /** Only what failed. */
+  readonly failed: boolean;
   readonly set: number | null;
   readonly other: number | null;
   readonly find: string;
@@ -159,6 +167,15 @@ export interface View {
   readonly fires: string;
   readonly rare: number | null;
   readonly often: number | null;
+  /** The least and the largest mean CI. */
+  readonly weak: number | null;
+  readonly strong: number | null;
+  /** Words of its label, and whose label it is. */
+  readonly label: string;
+  readonly labelled: Labelled | null;
+  /** What its strongest source and target are: a key, a site, a layer or a token, as the server reads it. */
+  readonly source: string;
+  readonly target: string;
   readonly graph: GraphView;
 }
 
@@ -197,5 +214,11 @@ export const INITIAL: View = {
   fires: "",
   rare: null,
   often: null,
+  weak: null,
+  strong: null,
+  label: "",
+  labelled: null,
+  source: "",
+  target: "",
   graph: GRAPH,
 };

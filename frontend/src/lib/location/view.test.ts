@@ -84,7 +84,8 @@ describe("the address of a view", () => {
   });
 
   it("falls back where a graph's value makes no sense", () => {
-    const search = "?as=list&top=-4&least=much&only=some&tokens=1,x,3&at=1,2&panel=left&with=new&colour=red&text=x";
+    const search =
+      "?as=list&top=-4&least=much&only=some&tokens=1,x,3&at=1,2&panel=left&with=new&colour=red&text=x";
     const view = parseView("/runs/demo/prompts/1/graphs/2", search);
     expect(view.graph).toEqual({ ...GRAPH, tokens: [1, 3] });
     expect(view.text).toBe("");
@@ -166,6 +167,12 @@ describe("evidence in the address", () => {
       fires: " the",
       rare: 0.001,
       often: 0.25,
+      weak: 0.0001,
+      strong: 0.5,
+      label: "grey foxes & more",
+      labelled: "model",
+      source: "0.attn",
+      target: '"2.5"',
     };
     expect(reread(view)).toEqual(view);
     expect(printView(view)).toContain("examples=strongest&token=42");
@@ -197,8 +204,11 @@ describe("evidence in the address", () => {
   });
 
   it("reads no share that is none", () => {
-    for (const text of ["2", "-1", "x", ""])
+    for (const text of ["2", "-1", "x", ""]) {
       expect(parseView("/runs/demo/components", `?rare=${text}`).rare).toBeNull();
+      expect(parseView("/runs/demo/components", `?weak=${text}`).weak).toBeNull();
+    }
+    expect(parseView("/runs/demo/components", "?labelled=some").labelled).toBeNull();
     expect(parseView("/runs/demo/components", "?rare=0&often=1")).toMatchObject({ rare: 0, often: 1 });
   });
 });

@@ -26,6 +26,10 @@
  * | text            | card: one's own text to try it on               | empty     |
  * | fires           | table: only what fires on this token            | all       |
  * | rare, often     | table: alive on at least, at most this share    | all       |
+ * | weak, strong    | table: mean CI at least, at most this           | all       |
+ * | label           | table: words in the label                       | empty     |
+ * | labelled        | table: any, none, person or model               | all       |
+ * | source, target  | table: what the strongest one is                | all       |
  * | …/documents/D   | document D of the corpus                        |           |
  * | at              | document: the token to bring into sight         | its start |
  * | key             | document: whose values are shown                | none      |
@@ -40,7 +44,10 @@
  * | set             | labels: the set                                 | newest    |
  * | with            | labels: the set beside it                       | none      |
  * | find, page      | labels: words in key or label; which page       | empty, 1  |
+ * | only            | labels: failed: only what failed                | all       |
  * | key             | labels: the component whose label is explained  | none      |
+ * | make            | labels: 1: new ones, of `key` or the rest of    | none      |
+ * |                 | `set` where those are given                     |           |
  *
  * On the prompts' page:
  *

@@ -4,13 +4,19 @@ import { untrack } from "svelte";
 
 import { type ComponentFilter, getComponents } from "../api/client";
 import { type Failure, RequestFailed } from "../api/failure";
-import type { ComponentSummary } from "../api/types";
+import type { ComponentPage, ComponentSummary } from "../api/types";
 
 const PAGE = 500;
 
+/** What every page of a list says of the whole of it. */
+export type Reading = Pick<
+  ComponentPage,
+  "total" | "tokens" | "fires_on" | "strongest_source" | "strongest_target"
+>;
+
 export type ListState =
   | { readonly kind: "loading" }
-  | { readonly kind: "ready"; readonly total: number; readonly tokens: number | null }
+  | { readonly kind: "ready"; readonly whole: Reading }
   | { readonly kind: "failed"; readonly failure: Failure };
 
 export class ComponentPages {
@@ -44,7 +50,7 @@ export class ComponentPages {
         this.rows = [...this.rows, ...page.components];
         this.#cursor = page.next_cursor;
         this.#complete = page.next_cursor === null;
-        this.state = { kind: "ready", total: page.total, tokens: page.tokens };
+        this.state = { kind: "ready", whole: page };
       }
     } catch (error) {
       if (!(error instanceof RequestFailed)) throw error;
