@@ -22,8 +22,12 @@ function within(signal: AbortSignal | undefined): RequestInit {
   return signal === undefined ? {} : { signal };
 }
 
-export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
-  return (await (await ask(path, within(signal))).json()) as T;
+export async function get<T>(
+  path: string,
+  signal?: AbortSignal,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<T> {
+  return (await (await ask(path, { headers, ...within(signal) })).json()) as T;
 }
 
 /** An answer that is no JSON. */
@@ -41,8 +45,9 @@ export async function send<T>(
   path: string,
   body: unknown,
   signal?: AbortSignal,
+  more: Readonly<Record<string, string>> = {},
 ): Promise<T> {
-  const headers = { "Content-Type": "application/json" };
+  const headers = { "Content-Type": "application/json", ...more };
   const answer = await ask(path, { method, headers, body: JSON.stringify(body), ...within(signal) });
   return (await answer.json()) as T;
 }

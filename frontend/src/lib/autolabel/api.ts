@@ -1,8 +1,10 @@
-/** Requests about label sets: labels that a language model gave. They can only be looked at. */
+/** Requests about label sets: labels that a language model gave. Only the server's owner can have them made. */
 
-import { get } from "../api/http";
+import { get, send } from "../api/http";
+import type { Job } from "../api/promptTypes";
 import type { components } from "../api/schema";
 import { getLabel, type Label, saveLabel } from "../labels/api";
+import { rightHeaders } from "./owner.svelte";
 
 type Schemas = components["schemas"];
 
@@ -17,6 +19,12 @@ export type LabelComparison = Readonly<Schemas["LabelComparison"]>;
 export type LabelOrigin = Readonly<Schemas["LabelOrigin"]>;
 export type LabelAttempt = Readonly<Schemas["LabelAttempt"]>;
 
+export type Labelling = Readonly<Schemas["Labelling"]>;
+export type LabellingProgress = Readonly<Schemas["LabellingProgress"]>;
+export type LabelEstimate = Readonly<Schemas["LabelEstimate"]>;
+export type LabelRequest = Readonly<Partial<Schemas["LabelRequest"]>>;
+export type LabelCaps = Readonly<{ cap: number | null; cap_tokens: number | null }>;
+
 const of = (run: string): string => `/api/runs/${encodeURIComponent(run)}/label-sets`;
 
 export function getLabelSets(run: string): Promise<LabelSetList> {
@@ -27,10 +35,12 @@ export function getSet(
   run: string,
   set: number,
   q: string,
+  failed: boolean,
   start: number,
   limit: number,
 ): Promise<LabelSetPage> {
   const query = new URLSearchParams({ start: String(start), limit: String(limit) });
+  if (failed) query.set("status", "failed");
   if (q.trim() !== "") query.set("q", q.trim());
   return get(`${of(run)}/${set}?${query}`);
 }
@@ -48,6 +58,27 @@ export function compareSets(
 
 export function getOrigin(run: string, set: number, key: string): Promise<LabelOrigin> {
   return get(`${of(run)}/${set}/components/${encodeURIComponent(key)}`);
+}
+
+// ---- having them made -----------------------------------------------------------------------------
+
+/** Which model can be asked, and whether from here. */
+export function getLabelling(): Promise<Labelling> {
+  return get("/api/labelling", undefined, rightHeaders());
+}
+
+export function estimateLabels(run: string, request: LabelRequest): Promise<LabelEstimate> {
+  return send("POST", `${of(run)}:estimate`, request, undefined, rightHeaders());
+}
+
+/** Start what was estimated. */
+export function startLabels(
+  run: string,
+  request: LabelRequest,
+  estimate: string,
+  caps: LabelCaps,
+): Promise<Job> {
+  return send("POST", of(run), { ...request, ...caps, estimate }, undefined, rightHeaders());
 }
 
 /** Make a model's label one's own: it takes the place of the name, note and rating stay. */

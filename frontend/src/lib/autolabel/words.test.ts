@@ -93,7 +93,7 @@ describe("a set", () => {
   it("says how far it came and what it cost", () => {
     expect(labelledWords(SET)).toBe("1,199 of 1,200 labelled, 1 failed");
     expect(spendingWords(SET)).toBe(
-      "1,300 requests, 2,000,000 + 90,000 tokens, cost 1.250, 2 of the requests at their upper bound",
+      "1,300 requests, 2,000,000 + 90,000 tokens, cost 1.25, 2 of the requests at their upper bound",
     );
     expect(settingsWords(SET)).toBe(
       "12 texts a component, harvest 20260101-000000, prompts of version 1, seed 0",

@@ -57,8 +57,9 @@ export function differenceWords(difference: ScoreDifference): string {
   return `${signed(difference.mean)} points (${signed(low)} to ${signed(high)}) over ${over}: ${sure}`;
 }
 
-/** What a set is like: finished, stopped, or not known. */
-export function stateWords(set: LabelSet): string {
+/** What a set is like: finished, stopped, or not known; `active`: the server works on it. */
+export function stateWords(set: LabelSet, active = false): string {
+  if (active) return "under way";
   if (set.ended === "finished") return "finished";
   if (set.ended === "cap") return "stopped before its cap";
   if (set.ended === "interrupted") return "interrupted";
@@ -71,7 +72,7 @@ export function spendingWords(set: LabelSet): string {
     `${count(requests)} ${requests === 1 ? "request" : "requests"}`,
     `${count(prompt_tokens)} + ${count(completion_tokens)} tokens`,
   ];
-  if (cost > 0) parts.push(`cost ${number(cost)}`);
+  if (cost > 0) parts.push(`cost ${money(cost)}`);
   if (uncounted > 0) parts.push(`${count(uncounted)} of the requests at their upper bound`);
   return parts.join(", ");
 }
@@ -79,6 +80,11 @@ export function spendingWords(set: LabelSet): string {
 export function labelledWords(set: LabelSet): string {
   const failed = set.failed > 0 ? `, ${count(set.failed)} failed` : "";
   return `${count(set.labelled)} of ${count(set.components)} labelled${failed}`;
+}
+
+/** Money has no more than three digits that count, and no power of ten while it can be read. */
+export function money(value: number): string {
+  return value !== 0 && Math.abs(value) < 1e-4 ? number(value) : String(Number(value.toPrecision(3)));
 }
 
 /** What a set's labels were made from, in one line each. */
