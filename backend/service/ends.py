@@ -143,7 +143,9 @@ def _end(column: EndColumn) -> str:
 
 def _refused(run: Run, column: EndColumn, message: str) -> ServiceError:
     pseudo = " or ".join(str(address) for address in _tokens(run, column))
-    return ServiceError(422, "bad_input", f"{column}: {message}", _FORMS.format(pseudo=pseudo))
+    return ServiceError(
+        422, "bad_input", f"{column.replace('_', ' ')}: {message}", _FORMS.format(pseudo=pseudo)
+    )
 
 
 def _unknown(run: Run, text: str, what: str, there: Iterable[object]) -> ServiceError:

@@ -98,6 +98,11 @@ def test_evidence(client: Client) -> None:
     assert run.fire([token.id]).tokens == [token]
     on = run.components(fires_on=token.text, min_density=0.01, max_density=1.0, sort="-fires_on")
     assert all(row.fires_on is not None for row in on.components)
+    end = run.components(sort="-strongest_source", limit=1).components[0]
+    assert end.strongest_source is not None
+    found = run.components(strongest_source=end.strongest_source.key, min_mean_ci=0, labelled="none")
+    assert end.key in [row.key for row in found.components]
+    assert run.components(strongest_target="output", label="no such label", max_mean_ci=1).total == 0
     assert run.cards([key]).cards[0].evidence is not None
 
 

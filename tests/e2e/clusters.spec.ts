@@ -131,12 +131,42 @@ test("a card says its cluster, or that it is alone, or that nothing is known", a
   await expect(line).toContainText("unknown active fewer than 300 times at the 1,504 sampled positions");
 });
 
+test("the narrow table says the cluster too, and shows the columns that were chosen", async ({
+  page,
+  server,
+  found,
+}) => {
+  await page.setViewportSize({ width: 1440, height: 900 });
+  await page.goto(`${server.url}${card(found)}?merges=${EARLY}`);
+  await settled(page, found.key);
+  const grid = page.getByRole("grid", { name: "Components" });
+  const head = (name: string) => grid.getByRole("columnheader", { name, exact: true });
+  await expect(head("cluster")).toBeVisible();
+  await expect(head("alive %")).toBeHidden();
+
+  await page.getByText("Columns", { exact: true }).click();
+  await page.getByRole("checkbox", { name: "alive %" }).check();
+  await page.getByRole("checkbox", { name: "activation" }).check();
+  await page.keyboard.press("Escape");
+  await expect(page.getByRole("checkbox", { name: "alive %" })).toBeHidden();
+  await page.reload();
+  for (const name of ["alive %", "activation", "cluster"]) await expect(head(name)).toBeAttached();
+  // They need more room than there is: the last of them is reached by scrolling.
+  const last = grid.getByRole("columnheader").last();
+  await last.scrollIntoViewIfNeeded();
+  await expect(last).toBeInViewport({ ratio: 0.9 });
+  await page.getByText("Columns", { exact: true }).click();
+  await page.getByRole("button", { name: "As many as fit" }).click();
+  await expect(head("alive %")).toBeHidden();
+});
+
 test("the table is filtered by cluster, and its rows say theirs", async ({ page, server, found }) => {
   const early = await clusters(server, found, EARLY);
   const cluster = early.clusters.at(-1);
   if (cluster === undefined) throw new Error("The toy run has no cluster");
   await page.setViewportSize({ width: 1000, height: 800 });
   await page.goto(`${server.url}/runs/${found.run}/components?merges=${EARLY}&sort=key`);
+  await page.getByRole("button", { name: "Filter" }).click();
   const choice = page.getByRole("combobox", { name: "cluster" });
   const status = page.getByRole("status").filter({ hasText: "component" });
   await choice.selectOption(String(cluster.cluster));
@@ -156,6 +186,7 @@ test("the table is filtered by cluster, and its rows say theirs", async ({ page,
   await expect(status).toContainText(`${early.n_unknown} components, unknown`);
   await expect(rows.nth(1)).toContainText("unknown");
   await page.reload();
+  await page.getByRole("button", { name: "Filter" }).click();
   await expect(choice).toHaveValue("unknown");
   await choice.selectOption("");
   await expect(status).toContainText(`${found.components} components`);
@@ -256,4 +287,34 @@ test("nodes are coloured by cluster: legend, table, address, export", async ({ p
   await expectAccessible(page, "the table of nodes with their clusters");
   await page.reload();
   await expect(entries.first()).toContainText(`cluster ${number}`);
+});
+
+test("small cards say the cluster, and ask for nothing more from one component to the next", async ({
+  page,
+  server,
+  found,
+}) => {
+  const early = await clusters(server, found, EARLY);
+  const [cluster] = early.clusters;
+  const [alone] = early.alone;
+  if (cluster === undefined || alone === undefined) throw new Error("The toy run should have both");
+  const asked: string[] = [];
+  page.on("request", (request) => {
+    if (request.url().includes("/clusters")) asked.push(request.url());
+  });
+  const small = page.getByRole("tooltip");
+  /** Point at the row of a component; `said` is what its small card has to say. */
+  async function point(key: string, said: string): Promise<void> {
+    await page.getByRole("searchbox", { name: "Search by key, label or token" }).fill(key);
+    await page.getByRole("grid").getByRole("link", { name: key, exact: true }).hover();
+    await expect(small).toContainText(said);
+    await page.mouse.move(0, 0);
+    await expect(small).toHaveCount(0);
+  }
+  await page.goto(`${server.url}/runs/${found.run}/components?merges=${EARLY}`);
+  await point(cluster.members[0] ?? "", `cluster ${cluster.cluster}, ${cluster.size} components`);
+  const before = asked.length;
+  await point(cluster.members[1] ?? "", `cluster ${cluster.cluster}, ${cluster.size} components`);
+  await point(alone, "cluster: alone");
+  expect(asked).toHaveLength(before);
 });

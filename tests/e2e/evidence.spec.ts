@@ -215,6 +215,7 @@ test("the table finds what fires on a token, and what is alive within a range", 
   await page.goto(`${harvested.url}/runs/${RUN}/components`);
   const grid = page.getByRole("grid", { name: "Components" });
   const all = Number(await grid.getAttribute("aria-rowcount"));
+  await page.getByRole("button", { name: "Filter" }).click();
   await page.getByRole("searchbox", { name: /fires on/ }).fill(token?.text ?? "");
   await expect(page).toHaveURL(/sort=-fires_on/);
   await expect(grid.getByRole("columnheader", { name: "of firings, when read" })).toBeVisible();
@@ -229,6 +230,65 @@ test("the table finds what fires on a token, and what is alive within a range", 
   await page.getByLabel("Order").selectOption("strongest source");
   await expect(grid.getByRole("columnheader", { name: "strongest source" })).toBeVisible();
   await expect(grid.locator("[data-key]:not(a)").first()).toBeVisible();
+});
+
+test("the table is filtered by mean CI, label and strongest source, and says what is too much", async ({
+  page,
+  harvested,
+  errors,
+}) => {
+  const { url } = harvested;
+  const { components } = await ask<{
+    components: { key: string; strongest_source: { key: string } }[];
+  }>(`${url}/api/runs/${RUN}/components?sort=-strongest_source&limit=1`);
+  const first = components[0];
+  if (first === undefined) throw new Error("The toy run has no component");
+  const site = first.strongest_source.key.split(":")[0] ?? "";
+  await page.setViewportSize({ width: 1440, height: 900 });
+  await page.goto(`${url}/runs/${RUN}/components/${first.key}?sort=-strongest_source`);
+  const grid = page.getByRole("grid", { name: "Components" });
+  const chip = (words: string) => page.getByRole("button", { name: `Take away: ${words}` });
+  await page.getByRole("button", { name: "Filter" }).click();
+
+  await page.getByRole("searchbox", { name: "strongest source" }).fill(site);
+  await page.keyboard.press("Enter");
+  await expect(page).toHaveURL(new RegExp(`source=${site.replaceAll(".", "\\.")}`));
+  await expect(grid.getByRole("columnheader", { name: "strongest source" })).toBeVisible();
+  await expect(grid.getByRole("link", { name: first.key, exact: true })).toBeVisible();
+  await expect(chip(`strongest source ${site}`)).toBeVisible();
+  // Letter by letter and slowly: what is half written is left as it is.
+  const least = page.getByRole("textbox", { name: "Mean CI at least" });
+  await least.pressSequentially("0.00001", { delay: 300 });
+  await expect(least).toHaveValue("0.00001");
+  await expect(page).toHaveURL(/weak=0\.00001/);
+  await page.getByRole("combobox", { name: "Labelled" }).selectOption("has no label");
+  await expect(grid.getByRole("link", { name: first.key, exact: true })).toBeVisible();
+  await expectAccessible(page, "the form of filters");
+
+  // Bounds in the wrong order are marked, and asked for by nobody.
+  await page.getByRole("textbox", { name: "Mean CI at most" }).fill("0");
+  await expect(page.getByRole("textbox", { name: "Mean CI at most" })).toHaveAttribute(
+    "aria-invalid",
+    "true",
+  );
+  await page.getByRole("textbox", { name: "Mean CI at most" }).fill("");
+
+  await page.getByRole("combobox", { name: "Labelled" }).selectOption("labelled by a person");
+  await expect(page.getByRole("heading", { name: "No component matches" })).toBeVisible();
+  const culprit = page.getByRole("listitem").filter({ hasText: /labelled by a person.*without it \d/ });
+  await expect(culprit).toBeVisible();
+  await expectAccessible(page, "a table that filters leave empty");
+  await culprit.getByRole("button").click();
+  await expect(grid.getByRole("link", { name: first.key, exact: true })).toBeVisible();
+
+  // A link with a slip in it says what to write.
+  await page.goto(`${url}/runs/${RUN}/components?source=0.atn.q:3`);
+  await expect(page.getByRole("alert")).toContainText("Write a key (0.attn.q:17)");
+  // The browser logs the refusal that was asked for.
+  expect(errors.filter((text) => !text.includes("422"))).toEqual([]);
+  errors.length = 0;
+  await chip("strongest source 0.atn.q:3").click();
+  await expect(grid.getByRole("row").nth(3)).toBeVisible();
 });
 
 test("a small card shows evidence in one size from the first moment on", async ({ page, harvested }) => {
