@@ -62,10 +62,14 @@ class Sample:
 
     @classmethod
     def draw(cls, n_tokens: int, window: int, wanted: int, per_window: int, seed: int) -> Sample:
-        """``wanted`` positions or a few more, ``per_window`` of a window where there are windows enough."""
+        """``wanted`` positions or a few more, ``per_window`` of a window where there are windows enough.
+
+        A text shorter than ``window`` is one window.
+        """
+        if n_tokens == 0:
+            raise ValueError("there is no text")
+        window = min(window, n_tokens)
         whole = n_tokens // window
-        if whole == 0:
-            raise ValueError(f"the corpus is shorter than one window of {window} tokens")
         n = min(whole, -(-wanted // min(per_window, window)))
         each = min(window, -(-wanted // n))
         random = np.random.default_rng(seed)

@@ -70,15 +70,15 @@ def command(
         raise UsageError(f"--temperature {temperature:g} is not possible", "write a number above 0")
     how = _choice(choice)
     reading = start(run_name, runs, device, unfinished=unfinished, resume=resume)
-    run, corpus, decomposition, window = reading.run, reading.corpus, reading.decomposition, reading.length
-    sample = Sample.draw(len(corpus.tokens), window, positions, per_window, seed)
+    run, corpus, decomposition = reading.run, reading.corpus, reading.decomposition
+    sample = Sample.draw(len(corpus.tokens), reading.length, positions, per_window, seed)
     n = sample.n_positions
     collecting = MembershipCollector.memory_estimate(
         decomposition.total_components, n, _BATCH * sample.window
     )
     needed = max(collecting, Merger.memory_estimate(decomposition.total_components, n))
     console.print(
-        f"{n:,} positions in {len(sample.starts):,} windows of {window} tokens; "
+        f"{n:,} positions in {len(sample.starts):,} windows of {sample.window} tokens; "
         f"at most {gibibytes(needed)} of memory",
         soft_wrap=True,
     )
@@ -89,7 +89,7 @@ def command(
         "corpus_sha256": corpus.sha256,
         "positions": str(n),
         "per_window": str(sample.offsets.shape[1]),
-        "window": str(window),
+        "window": str(sample.window),
         "threshold": repr(threshold),
         "least": str(least),
         "alpha": repr(alpha),

@@ -250,8 +250,14 @@ def test_a_sample_is_seeded_whole_windows_only_and_without_repetition() -> None:
 def test_a_sample_larger_than_the_text_is_all_of_it() -> None:
     sample = Sample.draw(1_000, 64, 10_000, 8, seed=0)
     assert (sample.starts[:, None] + sample.offsets).ravel().tolist() == list(range(960))
-    with pytest.raises(ValueError, match="shorter than one window"):
-        Sample.draw(63, 64, 10, 8, seed=0)
+
+
+def test_a_text_shorter_than_a_window_is_a_window() -> None:
+    sample = Sample.draw(63, 64, 10, 8, seed=0)
+    assert (sample.window, sample.starts.tolist(), sample.n_positions) == (63, [0], 10)
+    assert Sample.draw(1, 64, 10, 8, seed=0).offsets.tolist() == [[0]]
+    with pytest.raises(ValueError, match="no text"):
+        Sample.draw(0, 64, 10, 8, seed=0)
 
 
 def test_every_position_has_the_same_chance() -> None:
