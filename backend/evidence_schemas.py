@@ -48,6 +48,10 @@ class Histogram(Schema):
 class TokenAssociations(Schema):
     positive: list[TokenAssociation] = Field(description="More often together than by chance")
     negative: list[TokenAssociation] = Field(description="Less often together than by chance")
+    positive_total: int = Field(
+        description="How many go together more than by chance; positive lists the first k"
+    )
+    negative_total: int = Field(description="How many go together less than by chance")
     complete: bool = Field(
         description="Whether every token took part; else only those kept by a compact harvest"
     )
@@ -75,6 +79,10 @@ class ComponentAssociation(Schema):
 class ComponentAssociations(Schema):
     positive: list[ComponentAssociation] = Field(description="More often together than by chance")
     negative: list[ComponentAssociation] = Field(description="Less often together than by chance")
+    positive_total: int = Field(
+        description="How many go together more than by chance; positive lists the first k"
+    )
+    negative_total: int = Field(description="How many go together less than by chance")
     complete: bool = Field(
         description="Whether every component took part; else only those kept by a compact harvest"
     )

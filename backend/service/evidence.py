@@ -23,7 +23,7 @@ from backend.service.cursors import Cursors
 from backend.service.run import Run
 from backend.service.timing import Stopwatch
 from compute.address import Key
-from compute.statistics.association import Associations, strongest
+from compute.statistics.association import Associations, apart, strongest
 from storage.harvest import Examples, Harvest
 
 #: What a tooltip has room for.
@@ -127,10 +127,15 @@ class _Tokens:
             self._run, self._found.take(chosen), self._ids[chosen], self._totals[chosen], self._fired
         )
 
+    def _count(self, sign: Literal["positive", "negative"]) -> int:
+        return apart(self._found, sign) if self._fired else 0
+
     def lists(self, k: int) -> TokenAssociations:
         return TokenAssociations(
             positive=self.strongest(k, "positive"),
             negative=self.strongest(k, "negative"),
+            positive_total=self._count("positive"),
+            negative_total=self._count("negative"),
             complete=self.complete,
         )
 
@@ -206,7 +211,11 @@ class _Others:
 
     def lists(self, k: int) -> ComponentAssociations:
         return ComponentAssociations(
-            positive=self._list(k, "positive"), negative=self._list(k, "negative"), complete=self._complete
+            positive=self._list(k, "positive"),
+            negative=self._list(k, "negative"),
+            positive_total=apart(self._found, "positive") if self._fired else 0,
+            negative_total=apart(self._found, "negative") if self._fired else 0,
+            complete=self._complete,
         )
 
 

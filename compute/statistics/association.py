@@ -127,12 +127,22 @@ def _gamma_quantiles(shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
+def _apart(found: Associations, sign: Literal["positive", "negative"]) -> np.ndarray:
+    """How far the interval of each is from chance, on the side asked for; not above 0 where it is not."""
+    return found.pmi_low if sign == "positive" else -found.pmi_high
+
+
+def apart(found: Associations, sign: Literal["positive", "negative"]) -> int:
+    """How many :func:`strongest` lists at most."""
+    return int(np.count_nonzero(_apart(found, sign) > 0))
+
+
 def strongest(found: Associations, k: int, sign: Literal["positive", "negative"]) -> np.ndarray:
     """Indices of the ``k`` strongest positive or negative ones; fewer where the intervals include 0.
 
     Ranked by ``pmi_low`` falling or ``pmi_high`` rising, equal ones by their number.
     """
-    score = found.pmi_low if sign == "positive" else -found.pmi_high
+    score = _apart(found, sign)
     chosen = np.flatnonzero(score > 0)
     if len(chosen) > k:
         # All that are no weaker than the k-th: a few, of which equal ones stay in order.

@@ -129,6 +129,18 @@ def test_input_tokens_are_those_of_the_text(
     assert max(signs, default=-1) < 0
 
 
+def test_a_list_says_of_how_many_it_is(client: httpx.Client) -> None:
+    whole = get(client, f"/components/{KEY}/evidence", k=200)
+    few = get(client, f"/components/{KEY}/evidence", k=1)
+    for part in ("input_tokens", "output_tokens", "cofiring"):
+        for sign in ("positive", "negative"):
+            # So small a run has fewer than 200 of everything.
+            count = len(whole[part][sign])
+            assert whole[part][f"{sign}_total"] == few[part][f"{sign}_total"] == count < 200
+            assert few[part][sign] == whole[part][sign][:1]
+    assert any(len(whole[part]["positive"]) > 1 for part in ("input_tokens", "cofiring"))
+
+
 def test_cofiring_is_that_of_the_text(
     client: httpx.Client, harvest: Harvest, read: tuple[np.ndarray, np.ndarray]
 ) -> None:
@@ -453,7 +465,13 @@ def test_what_never_fires_has_empty_lists(
     assert found["activation"]["mean_firing"] is None
     assert found["histogram"] == {"edges": [], "counts": []}
     for part in ("input_tokens", "output_tokens", "cofiring"):
-        assert found[part] == {"positive": [], "negative": [], "complete": True}
+        assert found[part] == {
+            "positive": [],
+            "negative": [],
+            "positive_total": 0,
+            "negative_total": 0,
+            "complete": True,
+        }
     page = get(client, f"/components/{KEY}/examples")
     assert (page["examples"], page["kept"], page["next_cursor"]) == ([], 0, None)
     assert get(client, "/components", fires_on="e")["total"] == 0

@@ -141,6 +141,7 @@ test("lists and picture can be taken along", async ({ page, server, found }) => 
   await settled(page, found.key);
   for (const [kind, expected] of [
     ["JSON", `"key": "${found.key}"`],
+    ["Tables", "statistics.csv"],
     ["CSV", "direction,sign,key"],
     ["SVG", "<svg xmlns"],
   ] as const) {

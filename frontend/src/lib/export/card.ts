@@ -1,14 +1,16 @@
-/** A card's lists as files: JSON for programs, CSV for tables. Numbers are written as they came. */
+/** A card as files: JSON for programs, CSV for tables. Numbers are written as they came. */
 
 import type { ComponentCard, Entry } from "../api/types";
+import type { CardEvidence } from "./cardEvidence";
 
 export interface Provenance {
   readonly link: string;
   readonly trail: readonly string[];
 }
 
-export function cardJson(card: ComponentCard, provenance: Provenance): string {
-  return JSON.stringify({ ...provenance, card }, null, 2) + "\n";
+/** The card and, beside it, what else is known of the component. */
+export function cardJson(card: ComponentCard, provenance: Provenance, more: CardEvidence): string {
+  return JSON.stringify({ ...provenance, card, ...more }, null, 2) + "\n";
 }
 
 const COLUMNS = [
@@ -40,6 +42,7 @@ function entryCells(entry: Entry): string[] {
   ];
 }
 
+/** The attributions alone. */
 export function cardCsv(card: ComponentCard): string {
   const lists = [card.sources_positive, card.sources_negative, card.targets_positive, card.targets_negative];
   const lines: string[] = [COLUMNS.join(",")];
