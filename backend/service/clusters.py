@@ -20,6 +20,7 @@ from backend.cluster_schemas import (
 )
 from backend.errors import ServiceError, error_body
 from backend.service.run import Run
+from backend.service.subruns import chosen
 from backend.service.timing import Stopwatch
 from storage.cluster_mapping import ReadMapping, Variant, read_mapping, write_mapping
 from storage.clusters import ALONE, UNKNOWN, Clustering, Manifest, write_clustering
@@ -32,22 +33,7 @@ CLUSTER_PATTERN = "^(?:alone|unknown|0|[1-9][0-9]{0,15})$"
 
 def find(run: Run, subrun: str | None = None) -> Clustering:
     """A clustering, by default the newest; raises a 404 or a 409 if there is none."""
-    names = run.directory.clustering_subruns()
-    if not names:
-        raise ServiceError(
-            409,
-            "not_computed",
-            f"The components of {run.name} are not clustered yet",
-            f"Run: tributary cluster {run.name}",
-        )
-    name = names[0] if subrun is None else subrun
-    if name not in names:
-        raise ServiceError(
-            404,
-            "unknown_subrun",
-            f"The run {run.name} has no clusters called {name[:40]!r}",
-            f"There are {', '.join(names[:5])}.",
-        )
+    name = chosen(run.name, "clusters", run.directory.clustering_subruns(), subrun)
     manifest = run.directory.path / "clusters" / name / "manifest.json"
     stamp = manifest.stat().st_mtime_ns if manifest.is_file() else 0
     return _load(run.directory.path, name, run.digest, stamp)

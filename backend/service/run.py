@@ -1,7 +1,6 @@
 """One open run: its parts are read when they are first needed, and kept.
 
-Subruns are looked up on disk for every request (a directory listing), so that a new one appears
-without a restart; what was opened of an older one stays open.
+A new subrun appears without a restart; what was opened of an older one stays open.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import numpy as np
 
 from backend.errors import ServiceError
 from backend.service.background import Once, Timed
+from backend.service.subruns import Opened
 from backend.service.table import ComponentTable, build_table
 from backend.service.token_firings import TokenFirings, token_firings
 from backend.service.vocabulary import Vocabulary
@@ -42,11 +42,11 @@ class Run:
         #: SHA-256 of run.json, which names the checksums of everything that decides what is computed.
         self.digest = sha256_file(directory.path / "run.json")
         self._lock = threading.Lock()
-        self._stores: dict[str, AttributionStore] = {}
+        self._stores = Opened(name, "attributions", directory.attribution_subruns, directory.attributions)
+        self._harvests = Opened(name, "harvest", directory.harvest_subruns, directory.harvest)
         self._statistics: Statistics | None = None
         self._table: ComponentTable | None = None
         self._corpus: TokenCorpus | None = None
-        self._harvests: dict[str, Harvest] = {}
         self._ends: Once[StrongestEnds] = Once("All sources and targets are being ranked")
         self._token_firings: Once[TokenFirings] = Once(
             "The tokens of all components are being looked through"
@@ -102,54 +102,14 @@ class Run:
 
     def attributions(self, subrun: str | None = None) -> AttributionStore:
         """The store of a subrun, by default the newest; raises a 404 or a 409 if there is none."""
-        names = self.directory.attribution_subruns()
-        if not names:
-            raise ServiceError(
-                409,
-                "not_computed",
-                f"The run {self.name} has no attributions yet",
-                f"Run: tributary attribute {self.name}",
-            )
-        name = names[0] if subrun is None else subrun
-        if name not in names:
-            raise ServiceError(
-                404,
-                "unknown_subrun",
-                f"The run {self.name} has no attributions called {name[:40]!r}",
-                f"There are {', '.join(names[:5])}.",
-            )
-        with self._lock:
-            if name not in self._stores:
-                self._stores = {kept: store for kept, store in self._stores.items() if kept in names}
-                self._stores[name] = self.directory.attributions(name)
-            return self._stores[name]
+        return self._stores.get(subrun)
 
     def has_harvest(self) -> bool:
         return bool(self.directory.harvest_subruns())
 
     def harvest(self, subrun: str | None = None) -> Harvest:
         """A harvest, by default the newest; raises a 404 or a 409 if there is none."""
-        names = self.directory.harvest_subruns()
-        if not names:
-            raise ServiceError(
-                409,
-                "not_computed",
-                f"The run {self.name} has no harvest yet",
-                f"Run: tributary harvest {self.name}",
-            )
-        name = names[0] if subrun is None else subrun
-        if name not in names:
-            raise ServiceError(
-                404,
-                "unknown_subrun",
-                f"The run {self.name} has no harvest called {name[:40]!r}",
-                f"There are {', '.join(names[:5])}.",
-            )
-        with self._lock:
-            if name not in self._harvests:
-                self._harvests = {kept: found for kept, found in self._harvests.items() if kept in names}
-                self._harvests[name] = self.directory.harvest(name)
-            return self._harvests[name]
+        return self._harvests.get(subrun)
 
     def statistics(self) -> Statistics | None:
         """The newest statistics, or ``None`` where none were gathered."""
