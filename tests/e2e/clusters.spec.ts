@@ -110,8 +110,8 @@ test("a card says its cluster, or that it is alone, or that nothing is known", a
   await page.goto(`${server.url}${card(found, key)}?merges=${EARLY}`);
   await settled(page, key);
   const main = page.getByRole("main");
-  await expect(main.getByRole("link", { name: String(cluster.cluster), exact: true })).toBeVisible();
   const line = main.locator("p.line");
+  await expect(line.getByRole("link", { name: String(cluster.cluster), exact: true })).toBeVisible();
   await expect(line).toContainText(`with ${cluster.size - 1} other`);
   await expectAccessible(page, "a card with its cluster");
   await line.getByRole("link", { name: other, exact: true }).click();
