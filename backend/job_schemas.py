@@ -28,7 +28,7 @@ class LabellingProgress(Schema):
 
     label_set_id: int
     name: str
-    failed: int = Field(description="Questions of this phase without an answer that can be used")
+    failed: int = Field(description="Questions of this job without an answer that can be used")
     requests: int = Field(description="Sent by this job; as everything here, those of earlier ones left out")
     tokens: int = Field(description="Of prompts and answers; what nobody counted is here at its largest")
     cost: float | None = Field(description="null without prices")

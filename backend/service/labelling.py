@@ -116,6 +116,13 @@ class Treasury:
             return digest in self._estimates
 
 
+def check_deleting(treasury: Treasury, secret: str | None) -> None:
+    """What was paid for is deleted by whoever pays; raises a 403 for all others."""
+    if not treasury.owned_by(secret):
+        hint = "Use the link that tributary serve printed, or tributary label-sets delete."
+        raise ServiceError(403, "owner_only", "Label sets cannot be deleted from this browser", hint)
+
+
 def _offer(settings: Settings) -> Offer | None:
     if settings.label_endpoint is None:
         # A cap for a model that is not there would be believed in.
@@ -198,7 +205,6 @@ class _Wanted:
 
 def _look(workshop: Workshop, run: Run, offer: Offer, request: LabelRequest) -> _Wanted:
     from backend.autolabel.job import check_name, default_name, make_plan
-    from storage.label_sets import check_settings
 
     sets = workshop.database.label_sets
     if request.go_on is not None:
@@ -231,7 +237,7 @@ def _look(workshop: Workshop, run: Run, offer: Offer, request: LabelRequest) -> 
         there = sets.find(run.name, run.digest, name)
     if there is None:
         return _Wanted(plan, name, None, None)
-    check_settings(there, plan.strategy.name, plan.settings)
+    sets.check(there, plan.strategy.name, plan.settings, plan.judge_record)
     return _Wanted(plan, name, there, sets.spending(there.id))
 
 
@@ -357,6 +363,7 @@ class _Job:
         self._cap = _least(cap, left)
         self._cap_tokens = _least(cap_tokens, tokens_left)
         self._counted = 0.0
+        self._failed: dict[str, int] = {}
         self._spent = self._spending(0)
 
     def do(self) -> JobResult:
@@ -404,13 +411,14 @@ class _Job:
         tokens = after.prompt_tokens + after.completion_tokens
         tokens -= self._before.prompt_tokens + self._before.completion_tokens
         self._workshop.treasury.spend(after.cost - self._before.cost, tokens)
-        self._progress.labelling(self._spending(self._spent.failed))
+        self._progress.labelling(self._spending(sum(self._failed.values())))
 
     def _report(self, tally: Tally) -> None:
         now = time.monotonic()
+        self._failed[tally.phase] = tally.failed
         if now - self._counted >= _COUNT or tally.done == tally.total:
             self._counted = now
-            self._spent = self._spending(tally.failed)
+            self._spent = self._spending(sum(self._failed.values()))
         self._progress.labelling(self._spent)
         try:
             self._progress.report(tally.phase, tally.done, tally.total)

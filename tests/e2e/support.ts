@@ -32,10 +32,17 @@ export class Server {
   readonly #port: number;
   readonly #folder: string;
   readonly #kind: string;
+  readonly #environment: Readonly<Record<string, string>>;
   #process: ChildProcess | null = null;
   #said = "";
 
-  private constructor(port: number, folder: string, kind: string) {
+  private constructor(
+    port: number,
+    folder: string,
+    kind: string,
+    environment: Readonly<Record<string, string>>,
+  ) {
+    this.#environment = environment;
     this.#kind = kind;
     this.#port = port;
     this.#folder = folder;
@@ -43,8 +50,13 @@ export class Server {
   }
 
   /** `kind`: which run, as serve.py knows it; by default the bundled one. */
-  static async create(kind = ""): Promise<Server> {
-    return new Server(await freePort(), mkdtempSync(join(tmpdir(), "tributary-e2e-")), kind);
+  static async create(kind = "", environment: Readonly<Record<string, string>> = {}): Promise<Server> {
+    return new Server(await freePort(), mkdtempSync(join(tmpdir(), "tributary-e2e-")), kind, environment);
+  }
+
+  /** What it printed since it was started first. */
+  get said(): string {
+    return this.#said;
   }
 
   /** Run a script beside this file with the server's folder as its first argument. */
@@ -57,6 +69,7 @@ export class Server {
     const child = spawn(PYTHON, [script, String(this.#port), this.#folder, this.#kind], {
       cwd: ROOT,
       stdio: "pipe",
+      env: { ...process.env, ...this.#environment },
     });
     this.#process = child;
     child.stdout.on("data", (data: Buffer) => (this.#said += data.toString()));
@@ -99,6 +112,28 @@ export class Server {
     await this.stop();
     rmSync(this.#folder, { recursive: true, force: true });
   }
+}
+
+export interface Model {
+  readonly url: string;
+  /** Answer so many requests at once, and the others only after a minute. */
+  readonly quick: (requests: number) => Promise<void>;
+  readonly stop: () => void;
+}
+
+/** A language model's server in a process of its own. */
+export async function startModel(): Promise<Model> {
+  const child = spawn(PYTHON, [join(__dirname, "model.py")], { cwd: ROOT, stdio: "pipe" });
+  let errors = "";
+  child.stderr.on("data", (data: Buffer) => (errors += data.toString()));
+  const url = await new Promise<string>((done, fail) => {
+    child.stdout.once("data", (data: Buffer) => done(data.toString().trim()));
+    child.once("exit", () => fail(new Error(`The model's server did not start:\n${errors}`)));
+  });
+  const quick = async (requests: number): Promise<void> => {
+    await fetch(`${url}/quick/${requests}`);
+  };
+  return { url, quick, stop: () => child.kill() };
 }
 
 export interface Found {

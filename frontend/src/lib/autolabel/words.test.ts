@@ -28,6 +28,7 @@ const SET: LabelSet = {
   strategy: "evidence",
   model: "large",
   endpoint: "https://models.example/v1",
+  judge: null,
   settings: { examples: 12, harvest: "20260101-000000", prompts: "1", seed: 0 },
   created: "2026-01-01T00:00:00+00:00",
   ended: "finished",
