@@ -23,7 +23,9 @@ from attribution import clock_for, machine
 from backend.pipelines.harvest import GroupBatches, compact
 from backend.pipelines.load import load_decomposition
 from compute.statistics.harvest import HarvestOptions, HarvestSums, plan
-from storage.harvest import Harvest, HarvestManifest, HarvestSettings, open_tokens
+from storage.example_tokens import open_tokens
+from storage.harvest import Harvest
+from storage.harvest_manifest import HarvestManifest, HarvestSettings
 from storage.harvest_merge import merge_harvests
 from storage.harvest_writer import write_harvest
 from storage.run_directory import resolve_run

@@ -18,20 +18,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tokenize import TokenError
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from compute.address import Address, AddressError, parse_address
 from storage.errors import StoreDamagedError, UnknownKeyError
+from storage.example_tokens import example_tokens, open_tokens, tokens_checksum
 from storage.files import read_signed_json
+from storage.harvest_manifest import (
+    ARRAYS,
+    FORMAT,
+    MASS_BITS,
+    PER_COMPONENT,
+    RECORDS,
+    HarvestManifest,
+    HarvestSettings,
+    record_seed,
+    two_part_sums,
+)
 from storage.harvest_records import (
     SECTIONS,
-    Encoding,
     RecordError,
     Section,
     unpack_examples,
@@ -39,75 +49,7 @@ from storage.harvest_records import (
     unpack_list,
 )
 
-FORMAT: Final = "tributary-harvest"
-ARRAYS, RECORDS = "arrays.safetensors", "records.bin"
-#: Sums are kept as whole numbers, so that they add up to the same in any order: a sum is
-#: high · 2^-HIGH + low · 2^-LOW, an output mass is n · 2^-MASS.
-HIGH_BITS, LOW_BITS, MASS_BITS = 20, 60, 32
-#: Arrays for each component: name → whether it is a sum of two whole numbers.
-PER_COMPONENT: Final[dict[str, bool]] = {
-    "firing_count": False,
-    "ci_sum": True,
-    "ci_max": False,
-    "activation_sum": True,
-    "activation_square_sum": True,
-    "firing_activation_sum": True,
-    "activation_min": False,
-    "activation_max": False,
-}
 Kind = Literal["random", "strongest"]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class HarvestSettings(_Model):
-    """What was asked for. A component fires where its causal importance is above ``threshold``.
-
-    Examples show ``left`` and ``right`` tokens around a firing. ``window`` is how many tokens the
-    model saw at once. ``output_floor``: next-token probabilities below it are left out of output
-    masses. ``compact`` says what a small copy left out; None where nothing is missing.
-    """
-
-    threshold: float = 0.0
-    left: int = Field(ge=0)
-    right: int = Field(ge=0)
-    n_random: int = Field(ge=0)
-    n_strongest: int = Field(ge=0)
-    seed: int = 0
-    window: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    batches: int | None = None
-    bins: int = Field(default=128, ge=2, multiple_of=2)  # a power of two, so that two can become one
-    output_floor: float = Field(default=0.0, ge=0)
-    compact: str | None = None
-
-    @property
-    def length(self) -> int:
-        return self.left + 1 + self.right
-
-
-class HarvestManifest(_Model):
-    """``covered``: for every group of documents the ranges of its batches that are counted here."""
-
-    format: Literal["tributary-harvest"] = FORMAT
-    version: Literal[1] = 1
-    store_id: str
-    settings: HarvestSettings
-    encoding: Encoding
-    model_sha256: str
-    corpus_sha256: str
-    n_groups: int
-    covered: dict[str, list[tuple[int, int]]]
-    tokens: int
-    documents: int
-    vocab_size: int
-    sites: list[tuple[str, int]]
-    complete: dict[Literal["input", "output", "cofiring"], bool]
-    sizes: dict[str, int]
-    arrays_sha256: str
-    provenance: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -125,11 +67,6 @@ class Examples:
     ci: np.ndarray
     activation: np.ndarray
     left: int
-
-
-def record_seed(store_id: str, section: Section, component: int) -> int:
-    """What the CRC-32 of a record starts from: a record of another store or place is a wrong one."""
-    return zlib.crc32(f"{store_id}/{section}/{component}".encode())
 
 
 class Harvest:
@@ -409,36 +346,3 @@ class Harvest:
             self.examples(address, index, "random")
             self.examples(address, index, "strongest")
         return self.n_components * len(SECTIONS)
-
-
-def two_part_sums(parts: np.ndarray) -> np.ndarray:
-    """[n, 2] whole numbers → [n] float64."""
-    return parts[:, 0] * 2.0**-HIGH_BITS + parts[:, 1] * 2.0**-LOW_BITS
-
-
-def open_tokens(corpus: Path) -> np.ndarray:
-    """The tokens of a corpus directory, mapped; raises :class:`StoreDamagedError`."""
-    file = corpus / "tokens.npy"
-    try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
-    # The header is Python text: numpy lets through what its parsers say of a damaged one.
-    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:
-        raise StoreDamagedError(
-            file, f"cannot be read ({error})", "restore the corpus from a copy of the run"
-        ) from error
-
-
-def example_tokens(
-    tokens: np.ndarray, position: np.ndarray, before: np.ndarray, after: np.ndarray, left: int, right: int
-) -> np.ndarray:
-    """[n, L] int32: ``before`` and ``after`` tokens on the two sides of each position, −1 elsewhere."""
-    offset = np.arange(-left, right + 1)
-    inside = (offset >= -before[:, None]) & (offset <= after[:, None])
-    place = np.where(inside, position[:, None] + offset, 0)
-    if inside.any() and not 0 <= int(place.min()) <= int(place.max()) < len(tokens):
-        return np.full(inside.shape, -1, np.int32)  # of another text: its checksum will not match
-    return np.where(inside, tokens[place].astype(np.int32), np.int32(-1))
-
-
-def tokens_checksum(tokens: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(tokens, dtype="<i4").tobytes())

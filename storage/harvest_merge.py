@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from storage.errors import SettingsDifferError, StorageError
-from storage.harvest import HIGH_BITS, LOW_BITS, MASS_BITS, PER_COMPONENT, Harvest, HarvestManifest, Kind
+from storage.harvest import Harvest, Kind
+from storage.harvest_manifest import HIGH_BITS, LOW_BITS, MASS_BITS, PER_COMPONENT, HarvestManifest
 from storage.harvest_records import EXAMPLE_COLUMNS
 from storage.harvest_writer import Block, write_harvest
 

@@ -19,8 +19,10 @@ import numpy as np
 from pydantic import ValidationError
 
 from storage.errors import SettingsDifferError, StoreDamagedError
+from storage.example_tokens import open_tokens
 from storage.files import canonical_json, publish, subruns, sync_directory, sync_file, write_durably
-from storage.harvest import Harvest, HarvestManifest, HarvestSettings, open_tokens
+from storage.harvest import Harvest
+from storage.harvest_manifest import HarvestManifest, HarvestSettings
 from storage.harvest_merge import Compact, merge_harvests
 from storage.harvest_writer import Block, write_harvest
 from storage.work_lock import WorkLock

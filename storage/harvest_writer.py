@@ -3,7 +3,7 @@
 What is written comes as *blocks*, arrays by name about the components of a range of flat indices:
 
 ==============================================  ==================================================
-``firing_count`` [m] …                          the arrays of ``storage.harvest.PER_COMPONENT``
+``firing_count`` [m] …                          the arrays of ``storage.harvest_manifest.PER_COMPONENT``
 ``histogram_exponent`` [m], ``histogram``       [m, bins] counts by ⌊v / 2^exponent⌋ + bins / 2
 ``random/offsets`` [m + 1], ``random/…``        columns of ``EXAMPLE_COLUMNS``, in their order
 ``strongest/…``                                 the same
@@ -22,16 +22,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
+from storage.example_tokens import example_tokens, tokens_checksum
 from storage.files import write_durably, write_signed_json
-from storage.harvest import (
-    ARRAYS,
-    PER_COMPONENT,
-    RECORDS,
-    HarvestManifest,
-    example_tokens,
-    record_seed,
-    tokens_checksum,
-)
+from storage.harvest_manifest import ARRAYS, PER_COMPONENT, RECORDS, HarvestManifest, record_seed
 from storage.harvest_records import (
     EXAMPLE_COLUMNS,
     SECTIONS,

@@ -26,7 +26,7 @@ from compute.decomposition.model import Decomposition
 from compute.statistics.association import associations, strongest
 from compute.statistics.harvest import HarvestOptions, HarvestPlan, HarvestSums, plan
 from storage.corpus import TokenCorpus
-from storage.harvest import HarvestManifest, HarvestSettings
+from storage.harvest_manifest import HarvestManifest, HarvestSettings
 from storage.harvest_merge import Compact
 from storage.harvest_work import HarvestWork, interrupted_floor, unfinished_harvests
 from storage.layout import GROUPS

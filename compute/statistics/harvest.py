@@ -39,7 +39,7 @@ _PAIRS = 1 << 22
 
 @dataclass(frozen=True)
 class HarvestOptions:
-    """See ``storage.harvest.HarvestSettings``, which says the same to those who read the result."""
+    """See ``storage.harvest_manifest.HarvestSettings``, which says the same to those who read the result."""
 
     left: int = 16
     right: int = 8

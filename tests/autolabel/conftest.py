@@ -10,7 +10,7 @@ import pytest
 from backend.service.library import open_run
 from backend.service.run import Run
 from storage.graphs import GraphDatabase
-from storage.harvest import HarvestSettings
+from storage.harvest_manifest import HarvestSettings
 from storage.label_sets import LabelSets
 from storage.run_directory import RunDirectory
 from tests.support.model_server import ModelServer, model_server

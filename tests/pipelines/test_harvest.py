@@ -17,7 +17,8 @@ from backend.cli import run as tributary
 from backend.pipelines import harvest as harvest_pipeline
 from backend.pipelines import memory
 from storage.errors import StoreDamagedError
-from storage.harvest import PER_COMPONENT, Harvest
+from storage.harvest import Harvest
+from storage.harvest_manifest import PER_COMPONENT
 from storage.harvest_records import SECTIONS
 from storage.run_directory import RunDirectory
 from storage.work_lock import WorkLock

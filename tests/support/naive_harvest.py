@@ -12,7 +12,7 @@ from compute.decomposition.model import Decomposition
 from compute.statistics.sampling import priorities, strengths
 from storage.corpus import TokenCorpus
 from storage.files import publish
-from storage.harvest import HIGH_BITS, LOW_BITS, MASS_BITS, HarvestManifest, HarvestSettings
+from storage.harvest_manifest import HIGH_BITS, LOW_BITS, MASS_BITS, HarvestManifest, HarvestSettings
 from storage.harvest_writer import write_harvest
 from storage.run_directory import RunDirectory
 

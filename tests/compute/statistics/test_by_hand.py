@@ -23,7 +23,8 @@ from compute.address import Address, parse_address
 from compute.decomposition.model import Decomposition
 from compute.statistics.association import Associations, associations
 from compute.statistics.harvest import HarvestOptions, HarvestPlan, HarvestSums
-from storage.harvest import Harvest, HarvestManifest, HarvestSettings
+from storage.harvest import Harvest
+from storage.harvest_manifest import HarvestManifest, HarvestSettings
 from storage.harvest_merge import merge_harvests
 from storage.harvest_writer import write_harvest
 
