@@ -7,6 +7,9 @@ import { type Failure, RequestFailed } from "../api/failure";
 import type { ComponentPage, ComponentSummary } from "../api/types";
 
 const PAGE = 500;
+/** What the table is sorted or filtered by may have to be worked out first: until then the server says it is busy. */
+const BUSY = 503;
+const AGAIN_MS = 2000;
 
 /** What every page of a list says of the whole of it. */
 export type Reading = Pick<
@@ -28,8 +31,13 @@ export class ComponentPages {
   #complete = false;
   #wanted = 1;
   #busy = false;
+  #again: ReturnType<typeof setTimeout> | undefined;
+  #stopped = false;
 
-  constructor(run: string, filter: ComponentFilter) {
+  readonly #ask: typeof getComponents;
+
+  constructor(run: string, filter: ComponentFilter, ask = getComponents) {
+    this.#ask = ask;
     this.#run = run;
     this.#filter = filter;
     untrack(() => void this.#advance());
@@ -41,12 +49,18 @@ export class ComponentPages {
     void this.#advance();
   }
 
-  async #advance(): Promise<void> {
-    if (this.#busy || this.state.kind === "failed") return;
+  /** Nobody looks at it any more. */
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#again);
+  }
+
+  async #advance(again = false): Promise<void> {
+    if (this.#busy || (this.state.kind === "failed" && !again)) return;
     this.#busy = true;
     try {
       while (!this.#complete && this.rows.length < this.#wanted) {
-        const page = await getComponents(this.#run, this.#filter, this.#cursor, PAGE);
+        const page = await this.#ask(this.#run, this.#filter, this.#cursor, PAGE);
         this.rows = [...this.rows, ...page.components];
         this.#cursor = page.next_cursor;
         this.#complete = page.next_cursor === null;
@@ -54,7 +68,10 @@ export class ComponentPages {
       }
     } catch (error) {
       if (!(error instanceof RequestFailed)) throw error;
-      this.state = { kind: "failed", failure: error.failure };
+      const { failure } = error;
+      this.state = { kind: "failed", failure };
+      if (failure.kind === "refused" && failure.status === BUSY && !this.#stopped)
+        this.#again = setTimeout(() => void this.#advance(true), AGAIN_MS);
     } finally {
       this.#busy = false;
     }
