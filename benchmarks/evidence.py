@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -24,6 +25,8 @@ from backend.cli.serve import listen, make_server
 from backend.settings import Settings
 
 Ask = Callable[[str], httpx.Response]
+#: Of a column of times.
+WIDTH = 12
 
 
 def measure(name: str, ask: Ask, keys: list[str]) -> None:
@@ -33,15 +36,42 @@ def measure(name: str, ask: Ask, keys: list[str]) -> None:
     processor: list[float] = []
     for key in keys:
         begin, busy = time.perf_counter(), time.process_time()
-        answer = ask(key)
+        # What takes long is answered with 503 until it is there; waiting for it is what the asker does.
+        while (answer := ask(key)).status_code == 503:
+            time.sleep(0.1)
         clock.append((time.perf_counter() - begin) * 1e3)
         processor.append((time.process_time() - busy) * 1e3)
         answer.raise_for_status()
         server.append(answer.json()["seconds"] * 1e3)
-    columns = [f"{clock[0]:9.1f}"]
+    columns = [f"{clock[0]:{WIDTH}.1f}"]
     for times in (clock, server, processor):
-        columns += [f"{np.quantile(times[1:], q):9.2f}" for q in (0.5, 0.99)]
-    print(f"{name:36s}{''.join(columns)}{len(answer.content) / 1e3:9.0f}")  # pyright: ignore[reportPossiblyUnboundVariable]
+        columns += [f"{np.quantile(times[1:], q):{WIDTH}.2f}" for q in (0.5, 0.99)]
+    print(f"{name:36s}{''.join(columns)}{len(answer.content) / 1e3:{WIDTH}.0f}")  # pyright: ignore[reportPossiblyUnboundVariable]
+
+
+def print_header() -> None:
+    """The line above those of :func:`measure`."""
+    names = ("first", "clock p50", "p99", "server p50", "p99", "proc. p50", "p99", "kB")
+    print(f"{'ms':36s}{''.join(f'{name:>{WIDTH}s}' for name in names)}")
+
+
+@contextmanager
+def serving(run: str) -> Generator[httpx.Client]:
+    """A server of one run on a free port of loopback, and who asks it for runs."""
+    listener = listen("127.0.0.1", 0)
+    server = make_server(create_app(Settings(only=(run,))))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/api/runs"
+    try:
+        with httpx.Client(base_url=url, timeout=600) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
 
 
 def main() -> None:
@@ -51,19 +81,8 @@ def main() -> None:
     parser.add_argument("--run", default="demo", help="name or path of a run")
     parser.add_argument("--requests", type=int, default=300)
     options = parser.parse_args()
-    listener = listen("127.0.0.1", 0)
-    app = create_app(Settings(only=(options.run,)))
-    server = make_server(app)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}/api/runs"
-    with httpx.Client(base_url=url, timeout=600) as client:
+    with serving(options.run) as client:
         measure_run(client, Path(options.run).name, options.requests)
-    server.should_exit = True
-    thread.join(10)
-    listener.close()
 
 
 def measure_run(client: httpx.Client, run: str, requests: int) -> None:
@@ -71,9 +90,10 @@ def measure_run(client: httpx.Client, run: str, requests: int) -> None:
     alive = [row["key"] for row in page["components"]]
     vocabulary = client.get(f"/{run}/tokens", params={"limit": 10_000}).json()["total"]
     rng = np.random.default_rng(0)
-    print(f"{run}: {page['total']:,} components that fire, {page['tokens']:,} tokens")
-    header = ("first", *("clock p50", "p99", "server p50", "p99", "proc. p50", "p99"), "kB")
-    print(f"{'ms':36s}{header[0]:>9s}" + "".join(f"{name:>9s}" for name in header[1:]))
+    harvest = client.get(f"/{run}/components/{alive[0]}/evidence")
+    over = f"harvest of {harvest.json()['tokens']:,} tokens" if harvest.is_success else "no harvest"
+    print(f"{run}: {page['total']:,} components that are alive, {over}")
+    print_header()
 
     def drawn(count: int) -> list[str]:
         return [alive[int(i)] for i in rng.integers(len(alive), size=count + 1)]
@@ -95,7 +115,7 @@ def measure_run(client: httpx.Client, run: str, requests: int) -> None:
 
         measure(name, ask, drawn(min(requests, 30)))
 
-    if client.get(f"/{run}/components/{alive[0]}/evidence").status_code == 200:
+    if harvest.is_success:
         get("evidence", "components/KEY/evidence")
         get("10 random examples", "components/KEY/examples")
         get("10 strongest examples", "components/KEY/examples?kind=strongest")
