@@ -159,6 +159,33 @@ def test_cofiring_is_that_of_the_text(
         assert entry["jaccard"] == pytest.approx(both / (fires | other).sum())
 
 
+def test_what_never_meets_leads_the_negative_lists(
+    client: httpx.Client, harvest: Harvest, read: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Published tools leave out exactly these. From the model itself, for all components and tokens."""
+    fires, tokens = read
+    one_hot = np.zeros((len(tokens), len(harvest.token_count)))
+    one_hot[np.arange(len(tokens)), tokens] = 1
+    silent_pairs = 0
+    for flat in range(0, harvest.n_components, 4):
+        address, index = harvest.component(flat)
+        if not fires[:, flat].any():
+            continue
+        found = get(client, f"/components/{address}:{index}/evidence", k=200)
+        for name, others in (("cofiring", fires.astype(float)), ("input_tokens", one_hot)):
+            joint, by_chance = fires[:, flat] @ others, fires[:, flat].sum() * others.mean(0)
+            listed = {
+                harvest.flat(*component(entry["key"])) if name == "cofiring" else entry["token_id"]
+                for entry in found[name]["negative"]
+                if entry["count"] == 0
+            }
+            assert (joint[list(listed)] == 0).all()
+            # Of none where two are expected, the interval reaches up to 2.51 / 2.5.
+            assert listed == set(np.flatnonzero((joint == 0) & (by_chance > 2.01)).tolist())
+            silent_pairs += len(listed) * (name == "cofiring")
+    assert silent_pairs > 0
+
+
 # ---- examples -----------------------------------------------------------------------------------
 
 
