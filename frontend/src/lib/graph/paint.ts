@@ -32,6 +32,8 @@ const LEGIBLE = 13;
 const ROOM_FOR_INDEX = 46;
 /** Below this scale a cross is too small to be told from a dot: only its colour is left. */
 const ROOM_FOR_CROSS = 0.6;
+/** Alpha of coloured marks that the search did not find. */
+const QUIET = 0.4;
 /** Width of the weakest edge around what is pointed at or selected. */
 const THINNEST_CHOSEN = 1.1;
 
@@ -285,6 +287,12 @@ export function radiusOf({ colouring, places }: Scene, node: number, scale: numb
   return Math.max(least, markRadius(places[node] ?? 1, scale));
 }
 
+/** Where a hue of its own says what a node's name would say: names lie over the neighbours. */
+function isSaidByHue({ colouring }: Scene, node: number, name: string): boolean {
+  const said = typeof classAt(colouring, node)?.ink === "number";
+  return said && colouring?.own[node]?.endsWith(` ${name}`) === true;
+}
+
 interface NodeGroup {
   readonly shape: Shape;
   readonly quiet: boolean;
@@ -325,7 +333,9 @@ export function paintNodes(
   for (const { shape, quiet, of, nodes } of [...groups.values()].sort(
     (a, b) => Number(b.quiet) - Number(a.quiet),
   )) {
-    const colour = quiet ? palette.rule : of === null ? palette.ink : colourOf(of.ink, palette);
+    const colour = of !== null ? colourOf(of.ink, palette) : quiet ? palette.rule : palette.ink;
+    // What the search did not find steps back, and still says what it belongs to.
+    const alpha = quiet && of !== null ? QUIET : 1;
     const hollow = HOLLOW.has(shape);
     const cross = of?.ink === "cross" && view.scale > ROOM_FOR_CROSS;
     // A rim of paper keeps a mark apart from the edges that end in it.
@@ -336,9 +346,9 @@ export function paintNodes(
         for (const node of some) pen.shape(shape, sx(node), sy(node), radius(node) + Math.min(1, view.scale));
         pen.end();
       }
-      if (cross) pen.begin({ stroke: colour, width: Math.min(2, 1 + view.scale / 2) });
+      if (cross) pen.begin({ stroke: colour, width: Math.min(2, 1 + view.scale / 2), alpha });
       else if (hollow && view.scale > 0.4) pen.begin({ stroke: colour, width: 1, fill: palette.paper });
-      else pen.begin({ fill: colour });
+      else pen.begin({ fill: colour, alpha });
       for (const node of some) pen.shape(cross ? "cross" : shape, sx(node), sy(node), radius(node));
       pen.end();
     }
@@ -347,7 +357,7 @@ export function paintNodes(
   for (const { nodes: some } of scene.data.name === undefined ? [] : groups.values())
     for (const node of some) {
       const name = scene.data.name?.(node) ?? null;
-      if (name === null) continue;
+      if (name === null || isSaidByHue(scene, node, name)) continue;
       const x = sx(node) + radius(node) + 8;
       pen.rect(x - 3, sy(node) - 10, [...name].length * CHARACTER + 6, 20, palette.paper);
       pen.text(x, sy(node) + 4, name, { colour: palette.ink, bold: true });
@@ -369,9 +379,9 @@ export function paintNodes(
 }
 
 /**
- * Selected: filled with the accent, or ringed with it where the fill says what the node belongs to. Pinned: a
- * diamond around it. Found: a ring. Where marks are too close for rings the mark itself takes the accent and
- * its shape.
+ * Selected: filled with the accent. Pinned: a diamond around it. Found: a ring. Where marks are too close for
+ * rings the mark itself takes the accent and its shape. Where its colour says what it belongs to, it keeps it
+ * as long as a ring has any room.
  */
 function paintChosen(pen: Pen, scene: Scene, look: Look, node: number): void {
   const { layout, matches, palette, pinned, selection } = scene;
@@ -381,19 +391,24 @@ function paintChosen(pen: Pen, scene: Scene, look: Look, node: number): void {
   const radius = Math.max(2, radiusOf(scene, node, view.scale));
   const room = (PITCH * view.scale) / 2;
   const tight = room < radius + 3;
-  const ringed = selection.has(node) && room > radius && classAt(scene.colouring, node) !== null;
+  const ringed = room > radius && classAt(scene.colouring, node) !== null;
   if (selection.has(node) && !ringed) {
     pen.begin({ fill: palette.accent, stroke: palette.paper, width: 1 });
     pen.shape(shapeOf(scene, node), x, y, radius + 1);
     pen.end();
   }
   if (pinned.has(node)) {
-    pen.begin(tight ? { fill: palette.accent } : { stroke: palette.accent, width: 1.5 });
-    pen.shape("diamond", x, y, tight ? Math.max(2, room - 1) : Math.min(room + 1, radius + 3));
+    const filled = tight && !ringed;
+    pen.begin(filled ? { fill: palette.accent } : { stroke: palette.accent, width: 1.5 });
+    pen.shape("diamond", x, y, filled ? Math.max(2, room - 1) : Math.min(room + 1, radius + 3));
     pen.end();
   } else if (matches?.has(node) === true || selection.has(node)) {
-    const whole = tight && !selection.has(node);
-    pen.begin(whole ? { fill: palette.accent } : { stroke: palette.accent, width: ringed ? 2 : 1 });
+    const whole = tight && !ringed && !selection.has(node);
+    pen.begin(
+      whole
+        ? { fill: palette.accent }
+        : { stroke: palette.accent, width: ringed && selection.has(node) ? 2 : 1 },
+    );
     pen.shape("dot", x, y, whole ? radius : radius + (ringed ? 2 : 2.5));
     pen.end();
   }

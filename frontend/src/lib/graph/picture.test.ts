@@ -148,6 +148,28 @@ describe("the picture as SVG", () => {
       expect(Number(rows.at(-1)?.[1])).toBeLessThan(Number(top));
     });
 
+    it("lets what the search did not find step back in its colour", () => {
+      const found = colouring.of.indexOf(0);
+      const svg = pictureSvg(sceneWith({ colouring, matches: new Set([found]) }), look, "t", "c");
+      expect(marks(svg, `fill="${LIGHT.hues[0]}" opacity="0.4"`)).toBe((sizes[0] ?? 0) - 1);
+      expect(marks(svg, `fill="${LIGHT.hues[0]}"`)).toBe((sizes[0] ?? 0) + 1);
+    });
+
+    it("writes no name that a hue of its own says", () => {
+      const [hued, shared] = [colouring.of.indexOf(0), colouring.of.indexOf(2)];
+      const named = { ...data, name: (node: number) => ({ [hued]: "41", [shared]: "57" })[node] ?? null };
+      const own = Array.from({ length: data.nodes }, () => null as string | null);
+      [own[hued], own[shared]] = ["cluster 41", "cluster 57"];
+      const svg = (colouring: Colouring | null): string =>
+        pictureSvg(sceneWith({ data: named, colouring }), look, "t", "c");
+      expect(svg(null)).toMatch(/>41<.*>57</s);
+      expect(svg({ ...colouring, own })).toContain(">57<");
+      expect(svg({ ...colouring, own })).not.toContain(">41<");
+      // A person's name for it says something else.
+      own[hued] = "cluster 3";
+      expect(svg({ ...colouring, own })).toContain(">41<");
+    });
+
     it("rings what is selected, so that its colour stays", () => {
       const node = colouring.of.indexOf(0);
       const close = { ...look, view: { x: layout.x[node] ?? 0, y: layout.y[node] ?? 0, scale: 8 } };
