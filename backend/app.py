@@ -21,6 +21,7 @@ from backend.routers import (
     health,
     interventions,
     jobs,
+    label_set_files,
     label_sets,
     labelling,
     labels,
@@ -53,6 +54,7 @@ class _Application(FastAPI):
                 *graphs.EXTRA_MODELS,
                 *jobs.EXTRA_MODELS,
                 *labels.EXTRA_MODELS,
+                *label_set_files.EXTRA_MODELS,
             )
             _, found = models_json_schema(
                 [(model, "validation") for model in extra], ref_template="#/components/schemas/{model}"
@@ -83,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     install_error_handlers(app)
     api = APIRouter(prefix="/api")
     nouns = (health, runs, components, evidence, clusters, attribution, tokens, search)
-    people = (labels, label_sets, labelling)
+    people = (labels, label_sets, label_set_files, labelling)
     computing = (predictions, graphs, interventions, circuits, jobs)
     for noun in (*nouns, prompts, openings, *computing, *people):
         api.include_router(noun.router)

@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from backend.cli.clusters import clusters
 from backend.cli.demo import demo
 from backend.cli.graph import graph
+from backend.cli.label_sets import label_sets
 from backend.cli.query import query
 from backend.cli.runs import runs
 from backend.cli.search import search
@@ -71,7 +72,18 @@ class _LateCommand(TyperCommand):
 class _Group(TyperGroup):
     """The commands in the order in which one meets them."""
 
-    ORDER = ("demo", "serve", "runs", "query", "graph", "search", "verify", "clusters", *_PIPELINES)
+    ORDER = (
+        "demo",
+        "serve",
+        "runs",
+        "query",
+        "graph",
+        "search",
+        "verify",
+        "clusters",
+        "label-sets",
+        *_PIPELINES,
+    )
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -107,6 +119,7 @@ for _command in (demo, serve, runs, query, graph, search, verify):
     app.command()(_command)
 
 app.add_typer(clusters, name="clusters")
+app.add_typer(label_sets, name="label-sets")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from backend.autolabel.estimate import Estimate
     from backend.autolabel.job import Limits, Plan
     from backend.autolabel.runner import Tally
+    from storage.label_records import Trial
     from storage.label_sets import LabelSets
 
 #: Failed components that a summary names.
@@ -227,6 +228,8 @@ def _label(plan: Plan, sets: LabelSets, name: str, limits: Limits, device: str, 
     def pool() -> Any:
         from backend.autolabel.silence import fires
 
+        note = "looking for texts in which the components are silent …"
+        console.print(note, soft_wrap=True, highlight=False, markup=False)
         model = load_decomposition(plan.run.directory, chosen)
         return plan.silent_pool(lambda ids: fires(model, plan.keys, ids))
 
@@ -295,6 +298,7 @@ def _summary(plan: Plan, sets: LabelSets, set_id: int, ended: str, seconds: floa
             "interval": interval,
             "failed": found.failed,
             "impossible": found.impossible,
+            "impossible_because": _reasons([t for t in trials if t.kind == kind]),
         }
     return {
         "ended": ended,
@@ -318,6 +322,13 @@ def _summary(plan: Plan, sets: LabelSets, set_id: int, ended: str, seconds: floa
     }
 
 
+def _reasons(trials: list[Trial]) -> dict[str, int]:
+    """Why questions could not be asked, the most common reason first."""
+    from collections import Counter
+
+    return dict(Counter(t.error for t in trials if t.status == "impossible").most_common())
+
+
 def _print(document: dict[str, Any]) -> None:
     import json
 
@@ -330,14 +341,17 @@ def _print_summary(summary: dict[str, Any], limits: Limits) -> None:
         f"{summary['labelled']:,} of {summary['components']:,} components have a label in {summary['set']!r}"
     )
     for kind, found in summary["scores"].items():
-        rest = [f"{found[what]} {what}" for what in ("failed", "impossible") if found[what]]
+        rest = [f"{found[what]:,} {what}" for what in ("failed", "impossible") if found[what]]
+        why = next(iter(found["impossible_because"]), "")
+        told = (f"; questions {', '.join(rest)}" if rest else "") + (f" (mostly: {why})" if why else "")
         if found["mean"] is None:
-            typer.echo(f"{kind}: not scored" + (f"; questions {', '.join(rest)}" if rest else ""))
+            typer.echo(f"{kind}: not scored{told}")
             continue
         low, high = found["interval"]
+        labels = "1 label" if found["components"] == 1 else f"{found['components']:,} labels"
         typer.echo(
             f"{kind}: {found['mean']:.0%} right (95 % interval {low:.0%} to {high:.0%}, guessing gives 50 %) "
-            f"over {found['components']:,} labels" + (f"; questions {', '.join(rest)}" if rest else "")
+            f"over {labels}{told}"
         )
     cost = "" if not limits.priced else f", {spending['cost']:.4g}"
     typer.echo(

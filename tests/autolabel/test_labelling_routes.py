@@ -438,6 +438,37 @@ def test_two_never_work_on_one_set(
 # ---- secrets ------------------------------------------------------------------------------------
 
 
+def test_the_owner_deletes_a_set_on_which_nobody_works(owner: Page, server: ModelServer) -> None:
+    job = owner.wait(owner.begin(cap=1.0, **WANTED))
+    assert job["state"] == "done"
+    (found,) = owner.sets()
+    path = f"{SETS}/{found['id']}"
+    for headers in ({}, {OWNER: "x" * 43}):
+        assert owner.client.delete(path, headers=headers).status_code == 403
+    with owner.workshop.database.label_sets.working(found["id"]):
+        refused = owner.client.delete(path, headers=owner.headers)
+        assert (refused.status_code, refused.json()["code"]) == (409, "not_possible")
+    assert len(owner.sets()) == 1
+    assert owner.client.delete(path, headers=owner.headers).status_code == 204
+    assert owner.sets() == []
+    assert owner.client.delete(path, headers=owner.headers).status_code == 404
+
+
+def test_a_set_with_a_judge_of_its_own_is_gone_on_with_on_the_command_line(
+    owner: Page, server: ModelServer, runs: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIBUTARY_RUNS", str(runs))
+    monkeypatch.setenv("TRIBUTARY_DATABASE", str(database))
+    command(
+        ["label", "toy", "--endpoint", server.url, "--model", "org/toy-1", "--keys", ",".join(RARE),
+         "--judge-model", "better"]
+    )  # fmt: skip
+    (found,) = owner.sets()
+    assert found["judge"]["model"] == "better"
+    refused = owner.post(":estimate", 409, go_on=found["id"], trials=2)
+    assert "judged by 'better'" in refused["message"]
+
+
 def test_the_secret_and_the_key_are_only_where_they_belong(
     runs: Path, server: ModelServer, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

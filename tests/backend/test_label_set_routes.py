@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from backend.service.library import open_run
 from backend.settings import Settings
 from storage.graphs import GraphDatabase
-from storage.label_records import Item, Trial, TrialKind
+from storage.label_records import Item, Judge, Trial, TrialKind
 from tests.backend.conftest import served
 
 KEYS = ("0.attn.q:0", "0.attn.q:1", "0.attn.q:2", "1.glu.down:0")
@@ -44,7 +46,9 @@ def labelled(
         stage = "evidence" if strategy == "evidence" else "unify"
         sets.add_items(ident, stage, KEYS[:3] if name == "first" else [KEYS[3], *KEYS[:2]])
         sets.save_item(ident, item(KEYS[0], "Commas" if name == "first" else "commas", stage))
-        sets.save_item(ident, item(KEYS[1], f"{name} label", stage))
+        sets.save_item(ident, item(KEYS[1], f"{'=' * (name == 'first')}{name} label", stage))
+        judge = Judge("toy" if name == "first" else "better", settings["endpoint"])
+        sets.judge_by(ident, judge)
         sets.save_trial(ident, trial(KEYS[0], "detection", 5, 4 if name == "first" else 0))
         attempt = sets.begin_attempt(ident, stage, KEYS[0], MESSAGES, (900, 90), 9.0)
         sets.finish_attempt(
@@ -128,6 +132,9 @@ def test_two_sets_side_by_side(labelled: httpx.Client) -> None:
     assert document["pairs"][2]["other"] is None
     assert document["pairs"][3]["one"] is None
     assert document["same"] == 1  # Commas and commas
+    judges = [document[side]["judge"]["model"] for side in ("one", "other")]
+    assert (judges, document["same_judge"]) == (["toy", "better"], False)
+    assert get(labelled, "/1/compare", other=1)["same_judge"] is True
     assert document["detection"]["components"] == 1
     assert document["detection"]["mean"] == pytest.approx(0.9 - 0.5)
     assert (
@@ -135,6 +142,38 @@ def test_two_sets_side_by_side(labelled: httpx.Client) -> None:
     )
     assert document["fuzzing"] == {"components": 0, "mean": None, "interval": None}
     assert len(get(labelled, "/1/compare", other=2, start=3)["pairs"]) == 1
+
+
+def test_a_set_as_a_file(labelled: httpx.Client) -> None:
+    answer = labelled.get("/api/runs/llama/label-sets/1/export")
+    assert answer.headers["content-disposition"] == 'attachment; filename="llama-first.json"'
+    file = answer.json()
+    assert (file["format"], file["version"], file["run"], file["set"]["name"]) == (
+        "tributary-label-set", 1, "llama", "first",
+    )  # fmt: skip
+    assert file["set"]["judge"] == {"model": "toy", "endpoint": "http://127.0.0.1:9/v1"}
+    assert [entry["key"] for entry in file["labels"]] == list(KEYS[:3])
+    good, unasked, failed = file["labels"]
+    page = get(labelled, "/1")["labels"][0]
+    assert {name: good[name] for name in page} == page
+    assert good["model"] == "toy-1"
+    assert good["created"] >= file["set"]["created"]
+    assert (unasked["model"], failed["model"], failed["error"]) == ("", "", "status 500")
+
+    answer = labelled.get("/api/runs/llama/label-sets/1/export", params={"format": "csv"})
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+    assert [row["key"] for row in rows] == list(KEYS[:3])
+    first = rows[0]
+    assert (first["label"], first["detection_right"], first["detection_judged"]) == ("Commas", "9", "10")
+    assert (first["detection_accuracy"], first["fuzzing_accuracy"]) == ("0.9", "")
+    assert (first["model"], first["judge"], first["source"]) == ("toy-1", "toy", "auto:first")
+    # A label that a spreadsheet would calculate.
+    assert rows[1]["label"] == "'=first label"
+    # It is not taken for labels of people.
+    read = labelled.post("/api/runs/llama/labels:import", content=answer.content).json()
+    assert (read["read"], read["added"], read["n_unmatched"]) == (3, 0, 3)
+    assert "given by a model" in read["unmatched"][0]["reason"]
 
 
 def test_labels_of_models_stand_where_nobody_has_said_anything(labelled: httpx.Client) -> None:
@@ -172,7 +211,12 @@ def test_what_is_not_there(labelled: httpx.Client, path: str, params: dict[str, 
 def test_nothing_can_be_changed_and_without_a_model_nothing_started(labelled: httpx.Client) -> None:
     answer = labelled.post("/api/runs/llama/label-sets", json={"estimate": "x"})
     assert (answer.status_code, answer.json()["code"]) == (403, "not_offered")
+    answer = labelled.delete("/api/runs/llama/label-sets/1")
+    assert (answer.status_code, answer.json()["code"]) == (403, "owner_only")
+    assert "tributary label-sets delete" in answer.json()["hint"]
     for method in ("POST", "PUT", "PATCH", "DELETE"):
-        for path in ("/1", f"/1/components/{KEYS[0]}", "/1/compare"):
-            answer = labelled.request(method, f"/api/runs/llama/label-sets{path}", json={})
-            assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+        for path in ("/1", f"/1/components/{KEYS[0]}", "/1/compare", "/1/export"):
+            if (method, path) != ("DELETE", "/1"):
+                answer = labelled.request(method, f"/api/runs/llama/label-sets{path}", json={})
+                assert answer.status_code == 405
+                assert "GET" in answer.headers["allow"] or path == "/1"

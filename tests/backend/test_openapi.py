@@ -79,6 +79,8 @@ def test_operations_have_short_names_and_descriptions() -> None:
         "jobs_get",
         "jobs_list",
         "label_sets_compare",
+        "label_sets_delete",
+        "label_sets_export",
         "label_sets_get",
         "label_sets_list",
         "label_sets_origin",
@@ -132,6 +134,7 @@ _WITHOUT_TIME = {
     "graphs_workspace",
     "graphs_save_workspace",
     "labels_export",
+    "label_sets_export",
 }
 
 
@@ -265,7 +268,9 @@ def test_whatever_is_asked_of_what_exists(case: Any, client: httpx.Client) -> No
     path = case.operation.path
     if "{id}" in path and case.meta.generation.mode.is_positive:
         noun = path.split("{id}")[0].rstrip("/").rpartition("/")[2].removesuffix("s")
-        case.path_parameters["id"] = str(_records(client)[noun])
+        known = _records(client)
+        if noun in known:  # label sets are made by a language model, of which there is none here
+            case.path_parameters["id"] = str(known[noun])
         if noun == "prompt":
             case.path_parameters["run"] = "llama"
     case.call_and_validate(base_url=str(client.base_url), timeout=30)

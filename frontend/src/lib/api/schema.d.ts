@@ -1086,7 +1086,11 @@ export interface paths {
         get: operations["label_sets_get"];
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * Delete
+         * @description Delete a set with all its answers, which were paid for. Only for the owner, and for good.
+         */
+        delete: operations["label_sets_delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1124,6 +1128,26 @@ export interface paths {
          * @description Two sets side by side, and the differences of their scores.
          */
         get: operations["label_sets_compare"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/label-sets/{id}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export
+         * @description All labels of a set with their scores, who gave them and when, as a file.
+         */
+        get: operations["label_sets_export"];
         put?: never;
         post?: never;
         delete?: never;
@@ -3722,6 +3746,34 @@ export interface components {
              */
             impossible: number;
         };
+        /**
+         * LabelSetFile
+         * @description All labels of a set with their scores, as a file.
+         */
+        LabelSetFile: {
+            /**
+             * Format
+             * @constant
+             */
+            format: "tributary-label-set";
+            /**
+             * Version
+             * @constant
+             */
+            version: 1;
+            /** Run */
+            run: string;
+            /** Run Digest */
+            run_digest: string;
+            /** Exported */
+            exported: string;
+            set: components["schemas"]["LabelSetSummary"];
+            /**
+             * Labels
+             * @description Ordered as components are
+             */
+            labels: components["schemas"]["SetEntry"][];
+        };
         /** LabelSetList */
         LabelSetList: {
             /** Run */
@@ -4742,6 +4794,45 @@ export interface components {
              * @description Index in tokens of the last that it touches
              */
             last: number;
+        };
+        /**
+         * SetEntry
+         * @description What a set says of one component, and who said it when.
+         */
+        SetEntry: {
+            /** Key */
+            key: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "pending" | "done" | "failed";
+            /**
+             * Label
+             * @description Empty unless status is done
+             */
+            label: string;
+            /**
+             * Confidence
+             * @description low, medium or high, as the model says; empty without a label
+             */
+            confidence: string;
+            /** Reasoning */
+            reasoning: string;
+            /** Error */
+            error: string;
+            detection: components["schemas"]["LabelScore"];
+            fuzzing: components["schemas"]["LabelScore"];
+            /**
+             * Model
+             * @description As its server called it; empty without a label
+             */
+            model: string;
+            /**
+             * Created
+             * @description When it was asked; empty without a label
+             */
+            created: string;
         };
         /**
          * SetJudge
@@ -11585,6 +11676,103 @@ export interface operations {
             };
         };
     };
+    label_sets_delete: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The secret of the link that tributary serve printed */
+                "x-tributary-owner"?: string | null;
+            };
+            path: {
+                id: number;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     label_sets_origin: {
         parameters: {
             query?: never;
@@ -11709,6 +11897,105 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["LabelComparison"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    label_sets_export: {
+        parameters: {
+            query?: {
+                format?: "json" | "csv";
+            };
+            header?: never;
+            path: {
+                id: number;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The labels of a set as JSON or CSV */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelSetFile"];
+                    "text/csv": string;
                 };
             };
             /** @description Malformed request */
