@@ -114,6 +114,24 @@ test("modes, case, one document, pages", async ({ page, server, found }) => {
   await expect(page).not.toHaveURL(/mode=/);
 });
 
+test("every term of a search is marked, also beyond the line", async ({ page, server, found }) => {
+  const answer = await ask(server.url, found.run, "the and");
+  expect(answer.total).toBeGreaterThan(0);
+  await page.goto(`${server.url}/runs/${found.run}/text?find=the+and`);
+  const lines = page.getByRole("list", { name: "Hits" }).getByRole("button");
+  await expect(lines.first()).toBeVisible();
+  await lines.first().click();
+  // The passage under the line has both terms, however far apart they are.
+  const passage = page.locator(".detail > p mark");
+  await expect(passage.filter({ hasText: /^the$/i })).toHaveCount(1);
+  await expect(passage.filter({ hasText: /^and$/i }).first()).toBeVisible();
+  // What is too long to be searched for is said, and not cut.
+  await page.getByRole("searchbox").fill("x".repeat(10_000));
+  await expect(page.getByRole("alert")).toContainText("10,000 characters; at most 500");
+  await page.getByRole("searchbox").fill("the");
+  await expect(page).toHaveURL(/find=the$/);
+});
+
 test("a search that cannot be answered says why, and comes back", async ({ page, server, found, errors }) => {
   await ask(server.url, found.run, "the");
   await page.goto(`${server.url}/runs/${found.run}/text?find=the&in=999999`);
