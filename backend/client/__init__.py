@@ -20,6 +20,7 @@ from backend.client.columns import Edges, NodeColumns, read_edges
 from backend.client.connection import Connection
 from backend.client.errors import ApiError, JobFailedError
 from backend.client.graph import Graph
+from backend.client.label_sets import LabelSet
 from backend.client.prompts import Prompt
 from backend.client.run import Run
 from backend.graph_schemas import Delta, GraphSettings
@@ -51,6 +52,7 @@ __all__ = [
     "Graph",
     "GraphSettings",
     "JobFailedError",
+    "LabelSet",
     "NodeColumns",
     "Prompt",
     "Run",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from backend.client.components import ComponentsOfRun
 from backend.client.evidence import EvidenceOfRun
+from backend.client.label_sets import LabelSetsOfRun
 from backend.client.labels import LabelsOfRun
 from backend.client.prompts import PromptsOfRun
 from backend.schemas import RunDetail
 
 
-class Run(ComponentsOfRun, EvidenceOfRun, LabelsOfRun, PromptsOfRun):
+class Run(ComponentsOfRun, EvidenceOfRun, LabelsOfRun, LabelSetsOfRun, PromptsOfRun):
     """A run of the server: its components, what is known of them, prompts and graphs."""
 
     def detail(self) -> RunDetail:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from backend.client import ApiError, Client
 from backend.service.library import open_run
 from backend.settings import Settings
 from storage.graphs import GraphDatabase
@@ -174,6 +175,28 @@ def test_a_set_as_a_file(labelled: httpx.Client) -> None:
     read = labelled.post("/api/runs/llama/labels:import", content=answer.content).json()
     assert (read["read"], read["added"], read["n_unmatched"]) == (3, 0, 3)
     assert "given by a model" in read["unmatched"][0]["reason"]
+
+
+def test_sets_from_a_notebook(labelled: httpx.Client, tmp_path: Path) -> None:
+    with Client(str(labelled.base_url)) as client:
+        run = client.run("llama")
+        assert [found.name for found in run.label_sets()] == ["second", "first"]
+        first, second = run.label_set("first"), run.label_set("second")
+        assert (first.model.labelled, first.model.judge.model if first.model.judge else "") == (2, "toy")
+        assert [label.key for label in first.labels()] == list(KEYS[:3])
+        assert [label.label for label in first.labels("commas")] == ["Commas"]
+        page = first.page(start=2, limit=1)
+        assert ([label.status for label in page.labels], page.total) == (["failed"], 3)
+        assert second.origin(KEYS[0]).attempts[0].messages[1].content == "what is it?"
+        assert not first.compare(second).same_judge
+        assert first.compare(second.id, start=3).pairs[0].key == KEYS[3]
+        assert json.loads(first.export(tmp_path / "a.json").read_bytes())["set"]["name"] == "first"
+        assert b"auto:first" in first.export(tmp_path / "a.csv").read_bytes()
+        with pytest.raises(KeyError, match="second"):
+            run.label_set("third")
+        with pytest.raises(ApiError) as refused:
+            first.delete("not the secret")
+        assert refused.value.status == 403
 
 
 def test_labels_of_models_stand_where_nobody_has_said_anything(labelled: httpx.Client) -> None:
