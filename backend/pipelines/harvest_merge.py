@@ -15,6 +15,7 @@ from storage.files import publish
 from storage.harvest import Harvest
 from storage.harvest_merge import check_mergeable, merge_harvests
 from storage.run_directory import RunDirectory, resolve_run
+from storage.work_lock import WorkLock, remove_abandoned
 
 
 def command(
@@ -49,8 +50,10 @@ def command(
     check_mergeable(harvests)
     made = provenance(command="tributary harvest-merge") | _origins(harvests)
     folder = run.path / "harvest"
+    remove_abandoned(folder, ".writing-*")
     work = folder / f".writing-{secrets.token_hex(4)}"
     work.mkdir(parents=True)
+    lock = WorkLock(work, "merging harvests")
     try:
         with progress("merge", harvests[0].n_components, "component") as update:
             merge_harvests(
@@ -61,8 +64,10 @@ def command(
                 compact=None if keep is None else compact(keep, examples, strongest),
                 progress=update,
             )
+        lock.remove()
         subrun = publish(work, folder)
     finally:
+        lock.close()
         shutil.rmtree(work, ignore_errors=True)
     console.print(f"written to {folder / subrun}", soft_wrap=True)
 

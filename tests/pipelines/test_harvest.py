@@ -343,6 +343,22 @@ def test_a_small_copy_keeps_the_strongest_both_ways(made: RunDirectory, tmp_path
     assert tributary(["harvest-merge", str(run.path), str(run.path), str(made.path)]) == 2
 
 
+def test_a_merge_clears_away_what_a_killed_one_left(made: RunDirectory, tmp_path: Path) -> None:
+    run = copy_of(made, tmp_path)
+    folder = run.path / "harvest"
+    abandoned, at_work = folder / ".writing-0000000a", folder / ".writing-0000000b"
+    for work in (abandoned, at_work):
+        work.mkdir(parents=True)
+        (work / "records.bin").write_bytes(b"half of it")
+    WorkLock(abandoned, "testing").close()
+    held = WorkLock(at_work, "testing")
+    assert tributary(["harvest-merge", str(run.path), str(made.path), "--keep", "2"]) == 0
+    held.close()
+    assert not abandoned.exists()
+    assert at_work.exists()
+    assert not (run.harvest().path / "lock").exists()
+
+
 def test_too_little_memory_is_said_first(
     made: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
