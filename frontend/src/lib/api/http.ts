@@ -52,6 +52,6 @@ export async function send<T>(
   return (await answer.json()) as T;
 }
 
-export async function remove(path: string): Promise<void> {
-  await ask(path, { method: "DELETE" });
+export async function remove(path: string, headers: Readonly<Record<string, string>> = {}): Promise<void> {
+  await ask(path, { method: "DELETE", headers });
 }

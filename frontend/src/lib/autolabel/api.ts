@@ -1,6 +1,6 @@
 /** Requests about label sets: labels that a language model gave. Only the server's owner can have them made. */
 
-import { get, send } from "../api/http";
+import { get, remove, send } from "../api/http";
 import type { Job } from "../api/promptTypes";
 import type { components } from "../api/schema";
 import { getLabel, type Label, saveLabel } from "../labels/api";
@@ -58,6 +58,16 @@ export function compareSets(
 
 export function getOrigin(run: string, set: number, key: string): Promise<LabelOrigin> {
   return get(`${of(run)}/${set}/components/${encodeURIComponent(key)}`);
+}
+
+/** Where a set is as a file. */
+export function setFile(run: string, set: number, format: "json" | "csv"): string {
+  return `${of(run)}/${set}/export?format=${format}`;
+}
+
+/** For good, with all that was asked and answered. */
+export function deleteSet(run: string, set: number): Promise<void> {
+  return remove(`${of(run)}/${set}`, rightHeaders());
 }
 
 // ---- having them made -----------------------------------------------------------------------------

@@ -72,11 +72,14 @@ describe("what is asked for", () => {
   });
 
   it("goes on only with sets of the model that is offered", () => {
-    const set = { model: "org/toy", endpoint: "http://127.0.0.1:8080/v1" } as LabelSet;
+    const set = { model: "org/toy", endpoint: "http://127.0.0.1:8080/v1", judge: null } as LabelSet;
     expect(isOffered(set, OFFERED)).toBe(true);
     expect(isOffered({ ...set, model: "other" }, OFFERED)).toBe(false);
     expect(isOffered({ ...set, endpoint: "http://127.0.0.1:8081/v1" }, OFFERED)).toBe(false);
     expect(isOffered({ ...set, endpoint: "" }, OFFERED)).toBe(false);
+    const own = { model: set.model, endpoint: set.endpoint };
+    expect(isOffered({ ...set, judge: own }, OFFERED)).toBe(true);
+    expect(isOffered({ ...set, judge: { ...own, model: "better" } }, OFFERED)).toBe(false);
   });
 });
 

@@ -3,7 +3,7 @@
 import { count } from "../format/numbers";
 import { typed } from "../prompt/settings";
 import type { LabelCaps, LabelEstimate, LabelRequest, LabelSet, Labelling, LabellingProgress } from "./api";
-import { money } from "./words";
+import { isOwnJudge, money } from "./words";
 
 export interface Wish {
   readonly which: "top" | "keys";
@@ -56,9 +56,10 @@ export function goingOn(set: number, trials: string): LabelRequest | string {
   return questions === null ? "Write how many questions, from 0 to 20." : { go_on: set, trials: questions };
 }
 
-/** Whether a set was made by the model that the server offers, so that it can be gone on with here. */
+/** Whether a set was made and judged by the model that the server offers, so that it can be gone on with here. */
 export function isOffered(set: LabelSet, offered: Labelling): boolean {
   try {
+    if (set.judge !== null && !isOwnJudge(set)) return false;
     return set.model === offered.model && new URL(set.endpoint).host === offered.endpoint;
   } catch {
     return false;

@@ -2,7 +2,9 @@ import { describe, expect, it } from "vitest";
 
 import type { LabelScore, LabelSet } from "./api";
 import {
+  deleteQuestion,
   differenceWords,
+  judgeWords,
   labelledWords,
   purposeWords,
   scoreTitle,
@@ -117,4 +119,27 @@ it("questions have names", () => {
   expect(purposeWords("unify")).toBe("one label from the two");
   expect(purposeWords("detection 0")).toBe("detection, question 1");
   expect(purposeWords("something")).toBe("something");
+});
+
+describe("judges", () => {
+  it("are named, unless a model judges itself", () => {
+    expect(judgeWords(SET)).toBe("not judged yet");
+    const own = { model: SET.model, endpoint: SET.endpoint };
+    expect(judgeWords({ ...SET, judge: own })).toMatch(/flatters/);
+    // The same name at another server may be another model.
+    const far = { ...own, endpoint: "http://127.0.0.1:1/v1" };
+    expect(judgeWords({ ...SET, judge: far })).toBe("judged by large at http://127.0.0.1:1/v1");
+  });
+});
+
+describe("deleting", () => {
+  it("names what is lost", () => {
+    const spending = { ...SET.spending, requests: 1300, cost: 0.25 };
+    expect(deleteQuestion({ ...SET, spending })).toBe(
+      "Delete 1,199 labels and the answers to 1,300 requests, which cost 0.25, for good?",
+    );
+    expect(deleteQuestion({ ...SET, labelled: 1, spending: { ...spending, requests: 1, cost: 0 } })).toBe(
+      "Delete one label and the answer for good?",
+    );
+  });
 });

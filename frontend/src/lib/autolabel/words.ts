@@ -106,6 +106,27 @@ export function purposeWords(purpose: string): string {
   return PURPOSES[kind] ?? kind;
 }
 
+/** Whether the labels are scored by the model that wrote them. */
+export function isOwnJudge(set: LabelSet): boolean {
+  return set.judge?.model === set.model && set.judge.endpoint === set.endpoint;
+}
+
+/** "judged by the model that wrote them, which flatters" */
+export function judgeWords(set: LabelSet): string {
+  if (set.judge === null) return "not judged yet";
+  return isOwnJudge(set)
+    ? "judged by the model that wrote them, which flatters"
+    : `judged by ${set.judge.model} at ${set.judge.endpoint}`;
+}
+
+/** What is lost with a set, as a question. */
+export function deleteQuestion(set: LabelSet): string {
+  const { requests, cost } = set.spending;
+  const labels = set.labelled === 1 ? "one label" : `${count(set.labelled)} labels`;
+  const answers = requests === 1 ? "the answer" : `the answers to ${count(requests)} requests`;
+  return `Delete ${labels} and ${answers}${cost > 0 ? `, which cost ${money(cost)},` : ""} for good?`;
+}
+
 /** Settings worth a line, in the order in which they are asked about. */
 export function settingsWords(set: LabelSet): string {
   const { examples, harvest, attributions, prompts, seed } = set.settings;
