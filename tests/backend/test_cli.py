@@ -20,7 +20,9 @@ from backend.cli import run
 from backend.cli.options import visible
 from backend.settings import Settings
 from compute.address import parse_key
+from storage.corpus import tokenize
 from storage.run_directory import RunDirectory
+from tests.support import tiny_run
 
 
 class Result:
@@ -117,6 +119,18 @@ def test_verify_as_json(tributary: Any) -> None:
     assert names["model.safetensors"] == names["corpus"] == names["identity: exact forward"] == "ok"
     assert names["evaluation"] == "absent"
     assert any(name.startswith("attributions/") for name in names)
+
+
+def test_verify_needs_no_document_that_was_held_out(
+    tributary: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny_run, "tokenize", lambda documents, tokenizer: tokenize(documents[:3], tokenizer))
+    short = tiny_run.make_tiny_run(tmp_path / "short", attributions=False, statistics=False)
+    assert not any(short.corpus().is_validation(number) for number in range(3))
+    document = tributary("verify", str(short.path), "--json").document
+    assert document["ok"]
+    names = {check["name"]: check["status"] for check in document["checks"]}
+    assert names["identity: exact forward"] == "ok"
 
 
 def test_a_path_and_a_name_mean_the_same_run(tributary: Any, runs_folder: Path) -> None:
