@@ -364,6 +364,9 @@ class _Job:
         self._cap_tokens = _least(cap_tokens, tokens_left)
         self._counted = 0.0
         self._failed: dict[str, int] = {}
+        self._tally: Tally | None = None
+        #: The last tally may not have been told, for events have a least distance.
+        self._untold = False
         self._spent = self._spending(0)
 
     def do(self) -> JobResult:
@@ -387,7 +390,7 @@ class _Job:
                     limits,
                     self._pool,
                     self._report,
-                    self._progress.cancelling,
+                    self._halted,
                 )
             )
         except ExceptionGroup as group:
@@ -415,6 +418,7 @@ class _Job:
 
     def _report(self, tally: Tally) -> None:
         now = time.monotonic()
+        self._tally, self._untold = tally, True
         self._failed[tally.phase] = tally.failed
         if now - self._counted >= _COUNT or tally.done == tally.total:
             self._counted = now
@@ -425,6 +429,13 @@ class _Job:
         except Cancelled:
             # The work is told so by another way, which lets it keep what was answered.
             return
+
+    def _halted(self) -> bool:
+        """Asked several times a second: whether to stop. Tells what was not told when the answers paused."""
+        if self._tally is not None and self._untold and time.monotonic() - self._counted >= _COUNT:
+            self._report(self._tally)
+            self._untold = False
+        return self._progress.cancelling()
 
     def _spending(self, failed: int) -> LabellingProgress:
         now, before = self._sets.spending(self._set.id), self._before
@@ -446,6 +457,7 @@ class _Job:
         from backend.autolabel.silence import fires
 
         workshop, plan = self._workshop, self._plan
+        self._tally = None
         try:
             self._progress.report("silent texts", 0, 0)
             return plan.silent_pool(

@@ -315,7 +315,12 @@ def test_stopped_at_once_with_all_that_was_answered_and_gone_on_with(
     server.answer = lambda r: label(f"label {r.number}", delay=0.0 if r.number < 2 else 60.0)
     job = owner.begin(cap=0.9, trials=0, keys=list(RARE))
     owner.wait(job, lambda _: len(server.requests) == 3)
-    owner.wait(job, lambda found: found["done"] == 2)
+    # Also whoever watches hears of the second answer, which came right after the first.
+    with owner.client.stream("GET", f"/api/jobs/{job['id']}/events") as events:
+        lines = (line for line in events.iter_lines() if line.startswith("data: "))
+        jobs = (json.loads(line[6:]) for line in lines)
+        told = next(found for found in jobs if found["done"] == 2 and found["labelling"]["requests"] == 3)
+    assert told["state"] == "running"
     started = time.monotonic()
     stopped = owner.client.delete(f"/api/jobs/{job['id']}").json()
     assert stopped["state"] == "cancelled"

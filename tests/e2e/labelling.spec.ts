@@ -109,6 +109,7 @@ test("from a card and from the table to the form that labels just these", async 
   await page.locator("main").getByRole("link", { name: "Ask a model" }).click();
   await expect(page.getByLabel("Keys of components")).toHaveValue(found.key);
   await page.goto(`${server.url}/runs/${found.run}/components?site=${found.site}`);
+  await page.getByRole("button", { name: /^Labels/ }).click();
   await page.getByRole("button", { name: "Ask a model" }).click();
   const keys = (await page.getByLabel("Keys of components").inputValue()).split("\n");
   expect(keys).toContain(found.key);
