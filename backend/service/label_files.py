@@ -161,6 +161,8 @@ def import_labels(
 
 def _read(run: Run, content: bytes) -> _Read:
     text = _text(content)
+    if not text.strip():
+        raise _bad("The file is empty", "Choose a file of labels, JSON or CSV.")
     read = _Read()
     entries = _json(run, text, read) if text.lstrip()[:1] in ("{", "[") else _csv_entries(text)
     moment = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -248,6 +250,8 @@ def _json(run: Run, text: str, read: _Read) -> Iterator[tuple[int, object]]:
         raise _bad(f"The file is no JSON: {error}"[:300], "Export labels as JSON to see the form.") from None
     labels = document
     if isinstance(document, dict):
+        if document.get("format") == "tributary-label-set":
+            raise _bad("The file is a label set, which a model gave", "Labels of people are imported here.")
         if document.get("format") != "tributary-labels" or document.get("version") != 1:
             raise _bad(
                 "The file is not of the format tributary-labels, version 1",

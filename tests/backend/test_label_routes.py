@@ -287,10 +287,12 @@ def test_an_import_is_undone_as_a_whole(api: httpx.Client) -> None:
         (b"{", "no JSON"),
         (b"[" * 100_000, "no JSON"),
         (b'{"format": "tributary-graph"}', "not of the format"),
+        (b'{"format": "tributary-label-set", "version": 1}', "a label set"),
+        (b"\xef\xbb\xbf \n", "empty"),
         (b'{"format": "tributary-labels", "version": 1}', "no list of labels"),
         (b"name,rating\nx,1\n", "no column key"),
         (b'key,name\n0.attn.q:1,"open', "no CSV"),
-        (b"", "no column key"),
+        (b"", "empty"),
         (b"key\0name", "no text"),
     ],
 )

@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 
 from backend.service.library import open_run  # noqa: E402 (the path comes first)
 from storage.graphs import GraphDatabase  # noqa: E402
-from storage.label_records import Item, Trial  # noqa: E402
+from storage.label_records import Item, Judge, Trial  # noqa: E402
 from storage.run_directory import resolve_run  # noqa: E402
 
 
@@ -21,6 +21,7 @@ def main(folder: Path, name: str, keys: list[str]) -> None:
     for title, strategy, stage in (("first set", "evidence", "evidence"), ("second set", "context", "unify")):
         settings = {"endpoint": "http://127.0.0.1:9/v1", "model": "toy", "examples": 12, "prompts": "1"}
         ident = sets.open_set(run.name, run.digest, title, strategy, settings)[0].id
+        sets.judge_by(ident, Judge("toy" if strategy == "evidence" else "better", str(settings["endpoint"])))
         sets.add_items(ident, stage, keys)
         for place, key in enumerate(keys[:-1]):
             label = f"{title}: words like number {place}"

@@ -42,10 +42,18 @@ test("labels of models: none at first, then sets with scores, their origins, and
   await expect(page.getByText("No label has these words.")).toBeVisible();
 
   await page.getByRole("combobox", { name: "Beside" }).selectOption("second set");
+  await expect(page.getByText("judged by the model that wrote them").first()).toBeVisible();
+  await expect(page.getByRole("note").filter({ hasText: "second set is judged by better at" })).toBeVisible();
   await expect(page.getByText("+20 points (")).toBeVisible();
   await expect(page.getByText("no component scored in both")).toBeVisible();
   await expect(page.getByText("second set: words like number 1")).toBeVisible();
   await expectAccessible(page, "two label sets");
+
+  const download = page.waitForEvent("download");
+  await page.getByRole("link", { name: "CSV" }).click();
+  expect((await download).suggestedFilename()).toMatch(/first_set\.csv$/);
+  // What was paid for is deleted by whoever pays.
+  await expect(page.getByRole("button", { name: "Delete first set" })).toHaveCount(0);
 });
 
 test("a model's label is shown as such, until somebody adopts it", async ({ page, server, found }) => {
