@@ -8,6 +8,7 @@ variant. A component that the file does not mention is unknown, which is not the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -85,6 +86,10 @@ def read_mapping(
     if not isinstance(document, dict):
         raise InvalidValueError("a mapping is a JSON object", _EXPECTED)
     content = cast("dict[str, Any]", document)
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidValueError("the mapping holds half a character", "write it again as UTF-8") from None
     variant: Variant | None = next((v for v, fields in _FIELDS.items() if fields == content.keys()), None)
     if variant is None:
         raise InvalidValueError(
@@ -114,6 +119,20 @@ def read_mapping(
         described=described,
         unmatched=tuple(unmatched),
     )
+
+
+def parse_mapping(content: bytes) -> object:
+    """A file's content as JSON; raises ValueError or RecursionError where it is none, or says a thing twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+            raise InvalidValueError(f"{twice[:80]} is mapped twice", "name each component once")
+        return found
+
+    return json.loads(content, object_pairs_hook=once)
 
 
 _EXPECTED = "expected are " + " or ".join(

@@ -55,11 +55,12 @@ def import_mapping(
 ) -> None:
     """Add the clusters of a mapping file to a run; it becomes the newest clustering."""
     from backend.service.clusters import import_document
+    from storage.cluster_mapping import parse_mapping
     from storage.run_directory import resolve_run
 
     run = resolve_run(run_name, folder)
     try:
-        document = json.loads(file.read_bytes())
+        document = parse_mapping(file.read_bytes())
     except OSError as error:
         raise StorageError(f"{file} cannot be read ({error.strerror})", "give the path of a file") from error
     except (ValueError, RecursionError) as error:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.cluster_mapping import read_mapping, write_mapping
+from storage.cluster_mapping import parse_mapping, read_mapping, write_mapping
 from storage.clusters import (
     ALONE,
     DATA,
@@ -234,11 +234,19 @@ def test_null_is_alone_and_not_mentioned_is_unknown(tmp_path: Path) -> None:
         (newer({"0.attn.q:0": 1.5}), "is '1.5'"),
         (newer({"0.attn.q:0": 2**60}), "is '1152921504606846976'"),
         (newer({"0.attn.q:0": 1, "h.0.attn.q_proj:0": 1}), "mapped twice"),
+        (newer({"0.attn.q:0": 1}) | {"notes": "\ud800"}, "half a character"),
     ],
 )
 def test_a_file_that_is_no_mapping_is_refused_with_a_reason(document: object, what: str) -> None:
     with pytest.raises(InvalidValueError, match=what):
         read_mapping(document, SITES, PATHS)
+
+
+def test_a_component_that_a_file_names_twice_is_not_taken_for_either() -> None:
+    text = json.dumps(newer({"0.attn.q:0": 1, "0.attn.q:1": 2}))
+    assert parse_mapping(text.encode()) == json.loads(text)
+    with pytest.raises(InvalidValueError, match=r"0\.attn\.q:1 is mapped twice"):
+        parse_mapping(text.replace('"0.attn.q:0"', '"0.attn.q:1"').encode())
 
 
 # ---- interrupted work ---------------------------------------------------------------------------
