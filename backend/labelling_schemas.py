@@ -47,6 +47,9 @@ class LabelRequest(Body):
     strategy: Literal["evidence", "context"] = "evidence"
     keys: list[KeyText] | None = Field(default=None, min_length=1, max_length=MAX_KEYS)
     top: int = Field(default=100, ge=1, le=MAX_KEYS, description="Without keys: so many, by mean CI")
+    max_density: float = Field(
+        default=0.5, ge=0, le=1, description="Without keys: none that fires at more of all positions"
+    )
     trials: int = Field(default=1, ge=0, le=20, description="Questions of each kind to score a label")
     examples: int = Field(default=12, ge=1, le=60, description="Texts shown of a component")
     name: str | None = Field(default=None, max_length=80, description="Of the set; default of the model")
@@ -70,6 +73,7 @@ class LabelEstimate(Schema):
     strategy: Literal["evidence", "context"]
     components: int
     never_fire: int = Field(description="Of the components asked for; they are left out")
+    too_dense: int = Field(description="Of larger mean CI than the chosen ones, passed over by max_density")
     requests: int = Field(description="At most, if nothing has to be asked twice")
     prompt_tokens: int
     completion_tokens: int

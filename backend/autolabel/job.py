@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks whether the work is to stop.
 _LOOK = 0.1
+#: Components that fire at more of all positions are not chosen: too few texts are without them to score labels by.
+MAX_DENSITY = 0.5
 _NAME = re.compile(r"[^\x00-\x1f\x7f/]{1,80}")
 
 
@@ -132,7 +134,8 @@ def prices_of(price_in: float | None, price_out: float | None, options: str = "-
 
 @dataclass(frozen=True)
 class Plan:
-    """What to ask about. ``silent`` of the components that were asked for never fire."""
+    """What to ask about. ``silent`` of the components that were asked for never fire; ``dense`` ones were
+    passed over because they fire too often."""
 
     run: Run
     endpoint: Endpoint
@@ -142,6 +145,7 @@ class Plan:
     harvest: Harvest
     keys: tuple[str, ...]
     silent: int
+    dense: int
     trials: int
     seed: int
     #: What the labels depend on. A set has one of each.
@@ -182,13 +186,15 @@ def make_plan(
     strategy: StrategyName = "evidence",
     keys: Sequence[str] | None = None,
     top: int = 100,
+    max_density: float = MAX_DENSITY,
     harvest: str | None = None,
     attributions: str | None = None,
     examples: int = 12,
     trials: int = 1,
     seed: int = 0,
 ) -> Plan:
-    """Choose components: ``keys``, or the ``top`` ones by their mean causal importance.
+    """Choose components: ``keys``, or the ``top`` ones by their mean causal importance among those that
+    fire at no more than ``max_density`` of all positions.
 
     The labelling model judges its own labels unless there is another ``judge``. Raises the errors of a
     run without a harvest, and for ``context`` without attributions; and
@@ -197,7 +203,10 @@ def make_plan(
     found = run.directory.harvest(harvest)
     store = run.attributions(attributions) if strategy == "context" else None
     material = RunMaterial(run, found, store, examples)
-    asked = _by_importance(found, top) if keys is None else [_component(run, key) for key in keys]
+    if keys is None:
+        asked, dense = _by_importance(found, top, max_density)
+    else:
+        asked, dense = [_component(run, key) for key in keys], 0
     asked = list(dict.fromkeys(asked))
     firing = tuple(key for key in asked if material.firings(key))
     if not firing:
@@ -224,6 +233,7 @@ def make_plan(
         harvest=found,
         keys=firing,
         silent=len(asked) - len(firing),
+        dense=dense,
         trials=trials,
         seed=seed,
         settings=settings,
@@ -343,10 +353,20 @@ async def _watching(halted: Callable[[], bool], *callers: Caller) -> AsyncGenera
         watching.cancel()
 
 
-def _by_importance(harvest: Harvest, top: int) -> list[str]:
+def _by_importance(harvest: Harvest, top: int, max_density: float) -> tuple[list[str], int]:
+    """Keys of the most important components, and how many were passed over because they fire more often."""
     ci = harvest.values("ci_sum")
-    order = sorted(range(len(ci)), key=lambda flat: -float(ci[flat]))[:top]
-    return [str(Key(*harvest.component(flat))) for flat in order if ci[flat] > 0]
+    often = harvest.values("firing_count") > max_density * harvest.tokens
+    chosen: list[str] = []
+    passed = 0
+    for flat in sorted(range(len(ci)), key=lambda flat: -float(ci[flat])):
+        if len(chosen) == top or ci[flat] <= 0:
+            break
+        if often[flat]:
+            passed += 1
+        else:
+            chosen.append(str(Key(*harvest.component(flat))))
+    return chosen, passed
 
 
 def _component(run: Run, text: str) -> str:

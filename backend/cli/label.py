@@ -43,6 +43,9 @@ def command(
         str | None, typer.Option(help="Only these components, with commas between them", show_default=False)
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="So many components, by mean causal importance")] = 100,
+    max_density: Annotated[
+        float, typer.Option(min=0, max=1, help="With --top: none that fires at more of all positions")
+    ] = 0.5,
     name: Annotated[
         str | None,
         typer.Option(help="The label set; one that is there is gone on with", show_default="of the model"),
@@ -139,6 +142,7 @@ def command(
         strategy=strategy,
         keys=None if keys is None else [key.strip() for key in keys.split(",") if key.strip()],
         top=top,
+        max_density=max_density,
         harvest=harvest,
         attributions=subrun,
         examples=examples,
@@ -177,6 +181,7 @@ def _estimate_json(plan: Plan, estimate: Estimate, limits: Limits) -> dict[str, 
     return {
         "components": len(plan.keys),
         "never_fire": plan.silent,
+        "too_dense": plan.dense,
         "judge": None if plan.judge_record is None else asdict(plan.judge_record),
         "estimate": {
             "requests": estimate.requests,
@@ -203,6 +208,11 @@ def _estimate_words(plan: Plan, estimate: Estimate, limits: Limits) -> str:
         words += f"; the cap is {limits.cap_tokens:,} tokens"
     if plan.silent:
         words += f". {plan.silent:,} more never fire and are left out"
+    if plan.dense:
+        words += (
+            f". {plan.dense:,} of larger mean importance fire at more positions than --max-density allows "
+            "and are left out"
+        )
     return words + "."
 
 

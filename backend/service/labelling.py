@@ -230,6 +230,7 @@ def _look(workshop: Workshop, run: Run, offer: Offer, request: LabelRequest) -> 
             strategy=request.strategy,
             keys=request.keys,
             top=request.top,
+            max_density=request.max_density,
             examples=request.examples,
             trials=request.trials,
         )
@@ -259,6 +260,7 @@ def estimate(workshop: Workshop, run: Run, request: LabelRequest, secret: str | 
         strategy=plan.strategy.name,
         components=len(plan.keys),
         never_fire=plan.silent,
+        too_dense=plan.dense,
         requests=found.requests,
         prompt_tokens=found.usage.prompt_tokens,
         completion_tokens=found.usage.completion_tokens,

@@ -45,7 +45,7 @@ def test_a_dry_run_sends_nothing_and_needs_no_cap(tributary: Call, server: Model
     code, out, _ = tributary(*asked(server, "--dry-run", "--price-in", "1", "--price-out", "4", "--json"))
     document = json.loads(out)
     assert code == 0
-    assert document.keys() == {"run", "set", "components", "never_fire", "judge", "estimate"}
+    assert document.keys() == {"run", "set", "components", "never_fire", "too_dense", "judge", "estimate"}
     assert document["judge"] == {"model": "org/toy-1", "endpoint": server.url}
     assert document["set"] == "evidence toy-1"
     estimate = document["estimate"]
@@ -75,7 +75,7 @@ def test_the_document_of_a_labelling(tributary: Call, server: ModelServer) -> No
     assert code == 0
     assert document.keys() == {
         "run", "set", "ended", "labelled", "failed", "failed_trials", "failures", "labels", "scores",
-        "spending", "seconds", "components", "never_fire", "judge", "estimate",
+        "spending", "seconds", "components", "never_fire", "too_dense", "judge", "estimate",
     }  # fmt: skip
     assert document["labels"] == dict.fromkeys(RARE, "a toy label")
     assert document["judge"] is None  # nothing is asked about the labels

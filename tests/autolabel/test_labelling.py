@@ -341,12 +341,18 @@ def test_what_cannot_be_labelled_is_said(toy: Run, server: ModelServer) -> None:
     ):
         with pytest.raises(Exception, match=said):
             make_plan(toy, where, keys=[key])
-    by_importance = make_plan(toy, where, top=4)
-    ci = toy.directory.harvest().values("ci_sum")
-    strongest = np.argsort(-ci, kind="stable")[:4]
-    assert list(by_importance.keys) == [
-        "{}:{}".format(*toy.directory.harvest().component(int(flat))) for flat in strongest
-    ]
+    harvest = toy.directory.harvest()
+    ranked = [int(flat) for flat in np.argsort(-harvest.values("ci_sum"), kind="stable")]
+    names = ["{}:{}".format(*harvest.component(flat)) for flat in ranked]
+    by_importance = make_plan(toy, where, top=4, max_density=1)
+    assert list(by_importance.keys) == names[:4]
+    assert by_importance.dense == 0
+    density = harvest.values("firing_count")[ranked] / harvest.tokens
+    limit = float(np.median(density[:4]))
+    rarer = make_plan(toy, where, top=4, max_density=limit)
+    fitting = np.flatnonzero(density <= limit)[:4]
+    assert list(rarer.keys) == [names[place] for place in fitting]
+    assert rarer.dense == fitting[-1] - 3 > 0
     remote = Endpoint("https://models.example/v1", "m")
     with pytest.raises(LabellingError, match="not on this machine"):
         LIMITS.check(remote)

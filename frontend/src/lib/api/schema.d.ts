@@ -3507,6 +3507,11 @@ export interface components {
              */
             never_fire: number;
             /**
+             * Too Dense
+             * @description Of larger mean CI than the chosen ones, passed over by max_density
+             */
+            too_dense: number;
+            /**
              * Requests
              * @description At most, if nothing has to be asked twice
              */
@@ -3700,6 +3705,12 @@ export interface components {
              * @default 100
              */
             top: number;
+            /**
+             * Max Density
+             * @description Without keys: none that fires at more of all positions
+             * @default 0.5
+             */
+            max_density: number;
             /**
              * Trials
              * @description Questions of each kind to score a label
@@ -3927,6 +3938,12 @@ export interface components {
              * @default 100
              */
             top: number;
+            /**
+             * Max Density
+             * @description Without keys: none that fires at more of all positions
+             * @default 0.5
+             */
+            max_density: number;
             /**
              * Trials
              * @description Questions of each kind to score a label

@@ -33,6 +33,7 @@ const ESTIMATE: LabelEstimate = {
   strategy: "evidence",
   components: 100,
   never_fire: 0,
+  too_dense: 0,
   requests: 100,
   prompt_tokens: 90_000,
   completion_tokens: 2500,
@@ -45,7 +46,13 @@ const ESTIMATE: LabelEstimate = {
 
 describe("what is asked for", () => {
   it("is the most important components, or those named", () => {
-    expect(requestOf(WISH)).toEqual({ top: 100, strategy: "evidence", examples: 12, trials: 1 });
+    expect(requestOf(WISH)).toEqual({
+      top: 100,
+      max_density: 0.5,
+      strategy: "evidence",
+      examples: 12,
+      trials: 1,
+    });
     const named = {
       ...WISH,
       which: "keys",
@@ -64,6 +71,7 @@ describe("what is asked for", () => {
 
   it("says what is wrong in words", () => {
     expect(requestOf({ ...WISH, top: "0" })).toMatch(/from 1 to 50,000/);
+    expect(requestOf({ ...WISH, density: "101" })).toMatch(/0 to 100/);
     expect(requestOf({ ...WISH, which: "keys" })).toMatch(/at least one component/);
     expect(requestOf({ ...WISH, examples: "x" })).toMatch(/texts/);
     expect(requestOf({ ...WISH, trials: "1.5" })).toMatch(/questions/);

@@ -8,6 +8,8 @@ import { isOwnJudge, money } from "./words";
 export interface Wish {
   readonly which: "top" | "keys";
   readonly top: string;
+  /** Percent of positions at which one of the top may fire. */
+  readonly density: string;
   /** Keys with spaces, commas or line ends between them. */
   readonly keys: string;
   readonly strategy: "evidence" | "context";
@@ -19,6 +21,7 @@ export interface Wish {
 export const WISH: Wish = {
   which: "top",
   top: "100",
+  density: "50",
   keys: "",
   strategy: "evidence",
   examples: "12",
@@ -33,16 +36,18 @@ export function keysOf(text: string): string[] {
 /** The request of a form, or what is wrong with it. */
 export function requestOf(wish: Wish): LabelRequest | string {
   const top = typed(wish.top, 1, 50_000, true);
+  const density = typed(wish.density, 0, 100);
   const examples = typed(wish.examples, 1, 60, true);
   const trials = typed(wish.trials, 0, 20, true);
   const keys = keysOf(wish.keys);
   if (wish.which === "top" && top === null) return "Write how many components, from 1 to 50,000.";
+  if (wish.which === "top" && density === null) return "Write a share of positions, from 0 to 100 %.";
   if (wish.which === "keys" && keys.length === 0) return "Write at least one component, as 0.glu.down:17.";
   if (examples === null) return "Write how many texts, from 1 to 60.";
   if (trials === null) return "Write how many questions, from 0 to 20.";
   const name = wish.name.trim();
   return {
-    ...(wish.which === "top" ? { top: top ?? 1 } : { keys }),
+    ...(wish.which === "top" ? { top: top ?? 1, max_density: (density ?? 100) / 100 } : { keys }),
     strategy: wish.strategy,
     examples,
     trials,
