@@ -73,13 +73,13 @@ test("a card says what a component responds to: examples, tokens, companions, ac
   // Every example marks its firing token, and says how the sample was drawn.
   const lines = examples(page).getByRole("listitem");
   await expect(lines).toHaveCount(Math.min(12, evidence.n_random));
-  await expect(lines.first().locator("button.firing")).toHaveCount(1);
+  await expect(lines.first().locator("[data-ci].firing")).toHaveCount(1);
   const status = page.getByRole("status").filter({ hasText: "firings" }).first();
   await expect(status).toContainText(evidence.firing_count.toLocaleString("en-US"));
   await expect(status).toContainText("without replacement");
 
   // The exact values of a token, by pointer and by keyboard; the strongest come in falling CI.
-  await lines.first().locator("button.firing").hover();
+  await lines.first().locator("[data-ci].firing").hover();
   await expect(tip(page)).toContainText("scaled by ‖U‖");
   await page
     .getByRole("group", { name: "Which examples" })
@@ -88,7 +88,7 @@ test("a card says what a component responds to: examples, tokens, companions, ac
   await expect(page).toHaveURL(/examples=strongest/);
   await expect(status).toContainText("strongest");
   const ci = await lines
-    .locator("button.firing")
+    .locator("[data-ci].firing")
     .evaluateAll((all) => all.map((one) => Number((one as HTMLElement).dataset["ci"])));
   expect(ci.length).toBeGreaterThan(1);
   expect([...ci].sort((a, b) => b - a)).toEqual(ci);
@@ -115,7 +115,7 @@ test("a token's count leads to its examples; the address holds it; Back leaves i
     .first()
     .click();
   await expect(page).toHaveURL(new RegExp(`token=${token?.token_id ?? ""}`));
-  const firing = examples(page).locator("button.firing");
+  const firing = examples(page).locator("[data-ci].firing");
   const texts = async (): Promise<string[]> =>
     firing.evaluateAll((all) => [...new Set(all.map((one) => (one as HTMLElement).dataset["text"] ?? ""))]);
   // Of the few that a toy harvest keeps, it may be that none is on this token: that is said, too.
@@ -135,12 +135,12 @@ test("arrow keys move among the tokens of the examples, and the values follow", 
   await openCard(page, harvested);
   const lines = examples(page).getByRole("listitem");
   // One token of the list can be reached with Tab: the firing one of the first line.
-  const reachable = examples(page).locator('button[tabindex="0"]');
+  const reachable = examples(page).locator('[data-ci][tabindex="0"]');
   await expect(reachable).toHaveCount(1);
   await reachable.focus();
   await expect(tip(page)).toBeVisible();
   await page.keyboard.press("ArrowDown");
-  await expect(lines.nth(1).locator("button.firing")).toBeFocused();
+  await expect(lines.nth(1).locator("[data-ci].firing")).toBeFocused();
   await page.keyboard.press("Home");
   await expect(lines.nth(1).locator("[data-ci]").first()).toBeFocused();
   await expect(reachable).toHaveCount(1);
@@ -181,7 +181,7 @@ test("one's own text is highlighted as it is typed and goes along to the next co
 test("from an example to its document and to a prompt of exactly its tokens", async ({ page, harvested }) => {
   await openCard(page, harvested);
   const line = examples(page).getByRole("listitem").first();
-  const firing = line.locator("button.firing");
+  const firing = line.locator("[data-ci].firing");
   const [text, position, ci] = await firing.evaluate((one) => {
     const { text, position, ci } = (one as HTMLElement).dataset;
     return [text ?? "", position ?? "", Number(ci)] as const;
