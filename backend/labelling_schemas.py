@@ -48,7 +48,7 @@ class LabelRequest(Body):
     keys: list[KeyText] | None = Field(default=None, min_length=1, max_length=MAX_KEYS)
     top: int = Field(default=100, ge=1, le=MAX_KEYS, description="Without keys: so many, by mean CI")
     max_density: float = Field(
-        default=0.5, ge=0, le=1, description="Without keys: none that fires at more of all positions"
+        default=0.1, ge=0, le=1, description="Without keys: none that fires at more of all positions"
     )
     trials: int = Field(default=1, ge=0, le=20, description="Questions of each kind to score a label")
     examples: int = Field(default=12, ge=1, le=60, description="Texts shown of a component")

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks whether the work is to stop.
 _LOOK = 0.1
-#: Components that fire at more of all positions are not chosen: too few texts are without them to score labels by.
-MAX_DENSITY = 0.5
+#: Components that fire at more of all positions are not chosen: hardly any text is without them, and without silent
+#: texts a label cannot be scored.
+MAX_DENSITY = 0.1
 _NAME = re.compile(r"[^\x00-\x1f\x7f/]{1,80}")
 
 

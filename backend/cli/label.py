@@ -45,7 +45,7 @@ def command(
     top: Annotated[int, typer.Option(min=1, help="So many components, by mean causal importance")] = 100,
     max_density: Annotated[
         float, typer.Option(min=0, max=1, help="With --top: none that fires at more of all positions")
-    ] = 0.5,
+    ] = 0.1,
     name: Annotated[
         str | None,
         typer.Option(help="The label set; one that is there is gone on with", show_default="of the model"),

@@ -3708,7 +3708,7 @@ export interface components {
             /**
              * Max Density
              * @description Without keys: none that fires at more of all positions
-             * @default 0.5
+             * @default 0.1
              */
             max_density: number;
             /**
@@ -3941,7 +3941,7 @@ export interface components {
             /**
              * Max Density
              * @description Without keys: none that fires at more of all positions
-             * @default 0.5
+             * @default 0.1
              */
             max_density: number;
             /**

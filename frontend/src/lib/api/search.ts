@@ -47,10 +47,14 @@ export function findText(run: string, question: SearchQuestion): Promise<SearchA
   return get(`${at(run)}/search?${query.toString()}`);
 }
 
-/** What fires on given tokens, the strongest at each. */
+/** What fires on given tokens, the first of that order at each. */
 export function fireOn(
   run: string,
-  question: { readonly token_ids: readonly number[]; readonly per_token: number },
+  question: {
+    readonly token_ids: readonly number[];
+    readonly per_token: number;
+    readonly order: "sum" | "excess";
+  },
   signal?: AbortSignal,
 ): Promise<Firings> {
   return send("POST", `${at(run)}/firings`, { ...question, k: 0 }, signal);

@@ -48,7 +48,7 @@ describe("what is asked for", () => {
   it("is the most important components, or those named", () => {
     expect(requestOf(WISH)).toEqual({
       top: 100,
-      max_density: 0.5,
+      max_density: 0.1,
       strategy: "evidence",
       examples: 12,
       trials: 1,

@@ -21,7 +21,7 @@ export interface Wish {
 export const WISH: Wish = {
   which: "top",
   top: "100",
-  density: "50",
+  density: "10",
   keys: "",
   strategy: "evidence",
   examples: "12",
