@@ -210,6 +210,11 @@ def make_plan(
         asked, dense = [_component(run, key) for key in keys], 0
     asked = list(dict.fromkeys(asked))
     firing = tuple(key for key in asked if material.firings(key))
+    if not firing and dense:
+        raise LabellingError(
+            f"every component that fires does so at more than {max_density:.3g} of all positions",
+            "allow more with --max-density, on the page in the form, or name components",
+        )
     if not firing:
         raise LabellingError(
             "none of these components fires anywhere in the harvest", "name others with --keys"

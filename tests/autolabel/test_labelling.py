@@ -353,6 +353,8 @@ def test_what_cannot_be_labelled_is_said(toy: Run, server: ModelServer) -> None:
     fitting = np.flatnonzero(density <= limit)[:4]
     assert list(rarer.keys) == [names[place] for place in fitting]
     assert rarer.dense == fitting[-1] - 3 > 0
+    with pytest.raises(LabellingError, match="more than 0 of all positions"):
+        make_plan(toy, where, max_density=0)
     remote = Endpoint("https://models.example/v1", "m")
     with pytest.raises(LabellingError, match="not on this machine"):
         LIMITS.check(remote)

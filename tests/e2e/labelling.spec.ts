@@ -55,6 +55,7 @@ test("the owner has labels made: cost, cap, start, stop, on, failures; others on
   await page.getByRole("button", { name: "What would it cost?" }).click();
   await expect(page.getByRole("alert")).toContainText("from 1 to 50,000");
   await page.getByLabel("How many components").fill("6");
+  await page.getByLabel("Percent of positions").fill("100");
   await page.getByLabel("Questions of each kind to score a label").fill("0");
   await page.getByRole("button", { name: "What would it cost?" }).click();
   await expect(page.getByText("6 at most, if none has to be asked twice")).toBeVisible();
