@@ -266,12 +266,17 @@ test("the table is filtered by mean CI, label and strongest source, and says wha
   await expectAccessible(page, "the form of filters");
 
   // Bounds in the wrong order are marked, and asked for by nobody.
-  await page.getByRole("textbox", { name: "Mean CI at most" }).fill("0");
-  await expect(page.getByRole("textbox", { name: "Mean CI at most" })).toHaveAttribute(
-    "aria-invalid",
-    "true",
-  );
-  await page.getByRole("textbox", { name: "Mean CI at most" }).fill("");
+  const most = page.getByRole("textbox", { name: "Mean CI at most" });
+  await most.fill("0");
+  await expect(most).toHaveAttribute("aria-invalid", "true");
+  // They stay as they were written, while other filters are applied too.
+  const rare = page.getByRole("textbox", { name: "Alive on at least, per cent" });
+  await rare.fill("0.001");
+  await expect(page).toHaveURL(/rare=/);
+  await expect(most).toHaveValue("0");
+  await expect(most).toHaveAttribute("aria-invalid", "true");
+  await rare.fill("");
+  await most.fill("");
 
   await page.getByRole("combobox", { name: "Labelled" }).selectOption("labelled by a person");
   await expect(page.getByRole("heading", { name: "No component matches" })).toBeVisible();
