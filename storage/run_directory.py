@@ -51,6 +51,8 @@ class RunSite(_Model):
     d_in: int = Field(ge=1)
     d_out: int = Field(ge=1)
     n_components: int = Field(ge=1)
+    #: The module's path in the program that the run was imported from, e.g. ``h.0.attn.q_proj``.
+    source_path: str | None = None
 
     @property
     def parsed(self) -> Address:
@@ -62,11 +64,30 @@ class RunImportance(_Model):
     hidden: tuple[int, ...]
 
 
+class RunNote(_Model):
+    """A sentence that everyone who reads the run's numbers should know, shown on its page.
+
+    ``topic``: ``left_whole`` (matrices without components), ``later_tokens`` (importances that depend
+    on later tokens), ``sampling`` (trained with other masks than it is evaluated with),
+    ``ignored_settings`` (of the configuration it was imported with), ``converted`` (changed on import).
+    """
+
+    topic: Literal["left_whole", "later_tokens", "sampling", "ignored_settings", "converted"]
+    text: str
+
+
+#: ``model``: a decomposed language model. ``attributions``: published attributions without their
+#: model. ``toy``: a decomposed model of features instead of tokens.
+RunKind = Literal["model", "attributions", "toy"]
+
+
 class RunInfo(_Model):
-    """The content of ``run.json``. ``target`` is a ``compute.targets.config.TargetConfig`` as a dict."""
+    """The content of ``run.json``. ``target`` is a ``compute.targets.config.TargetConfig`` as a dict
+    (for ``kind`` other than ``model``: what the modules of that kind say)."""
 
     format: Literal["tributary-run"] = FORMAT
     version: Literal[1] = VERSION
+    kind: RunKind = "model"
     name: str
     title: str
     description: str
@@ -76,7 +97,9 @@ class RunInfo(_Model):
     target: dict[str, Any]
     importance: RunImportance
     sites: tuple[RunSite, ...]
-    tokenizer: Literal["tokenizer.json"] = "tokenizer.json"
+    notes: tuple[RunNote, ...] = ()
+    #: None where the run came without.
+    tokenizer: Literal["tokenizer.json"] | None = "tokenizer.json"
     #: SHA-256 of the files named; filled in by :func:`write_run`.
     files: dict[str, str] = Field(default_factory=dict)
 

@@ -24,7 +24,11 @@ def _name(address: Address) -> str:
 
 
 class Decomposition(nn.Module):
-    """Components and causal-importance functions of every site of a frozen target model."""
+    """Components and causal-importance functions of a frozen target model's sites.
+
+    ``n_components`` names the sites; the target's other matrices are left whole: they work as they
+    are, and gradients pass through them.
+    """
 
     def __init__(
         self,
@@ -34,11 +38,13 @@ class Decomposition(nn.Module):
         importance_hidden: tuple[int, ...],
     ) -> None:
         super().__init__()
-        missing = [str(address) for address in target.topology.sites if address not in n_components]
-        if missing:
-            raise ValueError(f"no number of components is given for {', '.join(missing)}")
+        unknown = [str(address) for address in n_components if address not in target.topology.modules]
+        if unknown or not n_components:
+            raise ValueError(f"the model has no {', '.join(unknown)}" if unknown else "no site has components")
         self.target = target.requires_grad_(False)
-        self.n_components = {address: n_components[address] for address in target.topology.sites}
+        #: Sites and read points of this decomposition; matrices without components are left whole.
+        self.topology = Topology(target.config, frozenset(n_components))
+        self.n_components = {address: n_components[address] for address in self.topology.sites}
         self.importance_kind: ImportanceKind = importance_kind
         self.importance_hidden = importance_hidden
         self._V = nn.ParameterDict()
@@ -49,10 +55,6 @@ class Decomposition(nn.Module):
             self._V[name] = nn.Parameter(torch.zeros(site.d_in, c))
             self._U[name] = nn.Parameter(torch.zeros(c, site.d_out))
             self._importance[name] = ImportanceFunction(importance_kind, site.d_in, c, importance_hidden)
-
-    @property
-    def topology(self) -> Topology:
-        return self.target.topology
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -105,7 +107,8 @@ class Decomposition(nn.Module):
         inputs: dict[Address, Tensor] = {}
 
         def site(address: Address, x: Tensor) -> Tensor:
-            inputs[address] = x
+            if address in self.n_components:
+                inputs[address] = x
             return self.target.linear(address)(x)
 
         return self.target(tokens, site=site, trace=trace), inputs
@@ -126,7 +129,7 @@ class Decomposition(nn.Module):
 
         def site(address: Address, x: Tensor) -> Tensor:
             linear = self.target.linear(address)
-            if routing is not None and address not in routing:
+            if address not in self.n_components or (routing is not None and address not in routing):
                 return linear(x)
             a = x @ self.V(address)
             mask = None if masks is None else masks.get(address)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from compute.topology import Topology
 #: Replaces the matrix product of one site: (address, input [B, T, d_in]) -> output [B, T, d_out].
 SiteFunction = Callable[[Address, Tensor], Tensor]
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu, "relu": F.relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh"), "relu": F.relu}
 
 
 @dataclass
@@ -102,10 +103,15 @@ class Attention(nn.Module):
     def __init__(self, c: TargetConfig) -> None:
         super().__init__()
         kv_width = c.n_kv_heads * c.d_head
-        self.q = nn.Linear(c.d_model, c.d_model, bias=c.bias)
-        self.k = nn.Linear(c.d_model, kv_width, bias=c.bias)
-        self.v = nn.Linear(c.d_model, kv_width, bias=c.bias)
-        self.o = nn.Linear(c.d_model, c.d_model, bias=c.bias)
+        #: Widths of queries, keys and values.
+        self.widths = (c.attention_width, kv_width, kv_width)
+        if c.fused_qkv:
+            self.qkv = nn.Linear(c.d_model, sum(self.widths), bias=c.has_bias("qkv"))
+        else:
+            self.q = nn.Linear(c.d_model, c.attention_width, bias=c.has_bias("q"))
+            self.k = nn.Linear(c.d_model, kv_width, bias=c.has_bias("k"))
+            self.v = nn.Linear(c.d_model, kv_width, bias=c.has_bias("v"))
+        self.o = nn.Linear(c.attention_width, c.d_model, bias=c.has_bias("o"))
         self.q_norm = Norm(c.d_head, c.norm_eps, centred=False) if c.qk_norm else None
         self.k_norm = Norm(c.d_head, c.norm_eps, centred=False) if c.qk_norm else None
 
@@ -113,9 +119,9 @@ class Attention(nn.Module):
 class Mlp(nn.Module):
     def __init__(self, c: TargetConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(c.d_model, c.d_ff, bias=c.bias) if c.gated else None
-        self.up = nn.Linear(c.d_model, c.d_ff, bias=c.bias)
-        self.down = nn.Linear(c.d_ff, c.d_model, bias=c.bias)
+        self.gate = nn.Linear(c.d_model, c.d_ff, bias=c.has_bias("gate")) if c.gated else None
+        self.up = nn.Linear(c.d_model, c.d_ff, bias=c.has_bias("up"))
+        self.down = nn.Linear(c.d_ff, c.d_model, bias=c.has_bias("down"))
 
 
 class Block(nn.Module):
@@ -127,9 +133,23 @@ class Block(nn.Module):
         self.mlp = Mlp(c)
 
 
-def rotary_tables(length: int, d_head: int, theta: float, *, like: Tensor) -> tuple[Tensor, Tensor]:
+def rotary_frequencies(config: TargetConfig) -> Tensor:
+    """Angle per position of each pair of a head's dimensions, [d_head / 2] float64."""
+    d_head, scaling = config.d_head, config.rope_scaling
+    frequency = config.rope_theta ** (-torch.arange(0, d_head, 2, dtype=torch.float64) / d_head)
+    if scaling is None:
+        return frequency
+    if scaling.kind == "linear":
+        return frequency / scaling.factor
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    turns = scaling.original_context * frequency / (2 * math.pi)
+    kept = ((turns - low) / (high - low)).clamp(0, 1) if high > low else (turns > low).double()
+    return frequency * (kept + (1 - kept) / scaling.factor)
+
+
+def rotary_tables(length: int, config: TargetConfig, *, like: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines [length, d_head] of the rotate-half convention, in the type of ``like``."""
-    frequency = theta ** (-torch.arange(0, d_head, 2, dtype=torch.float64) / d_head)
+    frequency = rotary_frequencies(config)
     angle = torch.outer(torch.arange(length, dtype=torch.float64), frequency).repeat(1, 2)
     return angle.cos().to(like), angle.sin().to(like)
 
@@ -157,7 +177,7 @@ class TargetModel(nn.Module):
         self.activation = ACTIVATIONS[config.activation]
         self._rotary: tuple[Tensor, Tensor] | None = None
         self._linear = {
-            address: self.get_submodule(site.module_path) for address, site in self.topology.sites.items()
+            address: self.get_submodule(site.module_path) for address, site in self.topology.modules.items()
         }
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
@@ -200,7 +220,7 @@ class TargetModel(nn.Module):
             or cached[0].device != like.device
         ):
             size = max(length, self.config.context)
-            cached = rotary_tables(size, self.config.d_head, self.config.rope_theta, like=like)
+            cached = rotary_tables(size, self.config, like=like)
             self._rotary = cached
         return cached[0][:length], cached[1][:length]
 
@@ -245,12 +265,12 @@ class TargetModel(nn.Module):
                 trace.norms[name] = inside
             return norm.affine(inside.normalised)
 
-        mlp_kind = "glu" if self.config.gated else "mlp"
+        attention_kind, mlp_kind = self.config.attention_kind, self.config.mlp_kind
         for index, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             x = read(block.attn_norm, f"{index}.attn.input", residual)
             mixed = self._attend(index, block.attn, x, apply_site, trace)
-            residual = residual + apply_site(Address(index, "attn", "o"), mixed)
+            residual = residual + apply_site(Address(index, attention_kind, "o"), mixed)
             x = read(block.mlp_norm, f"{index}.mlp.input", residual)
             up = apply_site(Address(index, mlp_kind, "up"), x)
             gate = apply_site(Address(index, mlp_kind, "gate"), x) if self.config.gated else None
@@ -267,9 +287,11 @@ class TargetModel(nn.Module):
         self, index: int, attention: Attention, x: Tensor, site: SiteFunction, trace: Trace | None
     ) -> Tensor:
         c = self.config
-        q = rearrange(site(Address(index, "attn", "q"), x), "b t (h e) -> b h t e", h=c.n_heads)
-        k = rearrange(site(Address(index, "attn", "k"), x), "b t (h e) -> b h t e", h=c.n_kv_heads)
-        v = rearrange(site(Address(index, "attn", "v"), x), "b t (h e) -> b h t e", h=c.n_kv_heads)
+        if c.fused_qkv:
+            flat = site(Address(index, "attn_fused", "qkv"), x).split(attention.widths, -1)
+        else:
+            flat = tuple(site(Address(index, "attn", projection), x) for projection in "qkv")
+        q, k, v = (rearrange(y, "b t (h e) -> b h t e", e=c.d_head) for y in flat)
         if attention.q_norm is not None and attention.k_norm is not None:
             q = attention.q_norm.affine(attention.q_norm.normalise(q).normalised)
             k = attention.k_norm.affine(attention.k_norm.normalise(k).normalised)
