@@ -28,6 +28,7 @@ from compute.attribution.capture import Capture
 from compute.attribution.definition import time_definition
 from compute.attribution.engine import AttributionEngine
 from compute.attribution.sparse import DENSE_ABOVE
+from compute.decomposition.importance_config import ImportanceConfig
 from compute.decomposition.model import Decomposition
 from compute.targets.config import TargetConfig
 from compute.targets.model import TargetModel
@@ -55,7 +56,9 @@ def random_model(seed: int = 0) -> Decomposition:
     target = TargetModel(config)
     target.initialise()
     decomposition = Decomposition(
-        target, dict.fromkeys(target.topology.sites, COMPONENTS_PER_SITE), "shared_mlp", (256,)
+        target,
+        dict.fromkeys(target.topology.sites, COMPONENTS_PER_SITE),
+        ImportanceConfig(kind="shared_mlp", hidden=(256,)),
     )
     with torch.no_grad():
         for name, parameter in decomposition.named_parameters():

@@ -21,6 +21,7 @@ from safetensors.numpy import save
 from tokenizers import Tokenizer
 
 from compute.address import Address, AddressError, parse_address
+from compute.decomposition.importance_config import ImportanceConfig
 from storage.attributions import AttributionStore
 from storage.clusters import Clustering
 from storage.errors import RunError, StorageError, StoreDamagedError
@@ -59,11 +60,6 @@ class RunSite(_Model):
         return parse_address(self.address)
 
 
-class RunImportance(_Model):
-    kind: Literal["mlp", "vector_mlp", "shared_mlp"]
-    hidden: tuple[int, ...]
-
-
 class RunNote(_Model):
     """A sentence that everyone who reads the run's numbers should know, shown on its page.
 
@@ -95,7 +91,7 @@ class RunInfo(_Model):
     created: str
     provenance: dict[str, str]
     target: dict[str, Any]
-    importance: RunImportance
+    importance: ImportanceConfig
     sites: tuple[RunSite, ...]
     notes: tuple[RunNote, ...] = ()
     #: None where the run came without.

@@ -26,7 +26,7 @@ from backend.pipelines.train_target import load_target
 from compute.decomposition.config import DecompositionConfig
 from compute.decomposition.training import DecompositionTrainer, StepReport
 from storage.files import write_durably
-from storage.run_directory import RunImportance, RunInfo, RunSite, write_run
+from storage.run_directory import RunInfo, RunSite, write_run
 from storage.statistics import write_statistics
 
 
@@ -108,7 +108,7 @@ def command(
         created=made["created"],
         provenance=made,
         target=target_info.model.model_dump(mode="json"),
-        importance=RunImportance(kind=decomposition.importance_kind, hidden=decomposition.importance_hidden),
+        importance=decomposition.importance,
         sites=tuple(
             RunSite(
                 address=str(address),

@@ -18,7 +18,7 @@ def load_decomposition(run: RunDirectory, device: str = "cpu") -> Decomposition:
     try:
         target = TargetModel(TargetConfig.model_validate(info.target))
         counts = {parse_address(site.address): site.n_components for site in info.sites}
-        decomposition = Decomposition(target, counts, info.importance.kind, tuple(info.importance.hidden))
+        decomposition = Decomposition(target, counts, info.importance)
         tensors = run.model_tensors()
         decomposition.import_tensors(
             {name: torch.from_numpy(value.copy()) for name, value in tensors.items()}

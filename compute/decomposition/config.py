@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from compute.decomposition.importance import ImportanceKind
+from compute.decomposition.importance_config import SiteKind
 from compute.schedule import Schedule
 
 Routing = Literal["all", "subset", "layerwise", "block"]
@@ -76,7 +76,7 @@ class DecompositionConfig(_Config):
     length: int = Field(ge=2)
     #: Components of each projection (q, k, v, o, gate, up, down), the same in every block.
     components: dict[str, int]
-    importance_kind: ImportanceKind
+    importance_kind: SiteKind
     importance_hidden: tuple[int, ...]
     importance_bias: float = 0.5
     #: ``exact`` starts with W = Σ U_c V_cᵀ, ``random`` with N(0, 1/d_in), N(0, 1/C).

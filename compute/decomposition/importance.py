@@ -16,14 +16,12 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ImportanceKind = Literal["mlp", "vector_mlp", "shared_mlp"]
-IMPORTANCE_KINDS: tuple[ImportanceKind, ...] = ("mlp", "vector_mlp", "shared_mlp")
+from compute.decomposition.importance_config import ImportanceKind
 
 
 class ImportanceFunction(nn.Module):

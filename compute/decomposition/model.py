@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from compute.address import Address, parse_address
-from compute.decomposition.importance import ImportanceFunction, ImportanceKind
+from compute.decomposition.importance import ImportanceFunction
+from compute.decomposition.importance_config import ImportanceConfig
 from compute.decomposition.sigmoids import lower_leaky
 from compute.targets.export import export_target
 from compute.targets.model import SiteFunction, TargetModel, Trace
@@ -34,19 +35,19 @@ class Decomposition(nn.Module):
         self,
         target: TargetModel,
         n_components: Mapping[Address, int],
-        importance_kind: ImportanceKind,
-        importance_hidden: tuple[int, ...],
+        importance: ImportanceConfig,
     ) -> None:
         super().__init__()
         unknown = [str(address) for address in n_components if address not in target.topology.modules]
         if unknown or not n_components:
-            raise ValueError(f"the model has no {', '.join(unknown)}" if unknown else "no site has components")
+            raise ValueError(
+                f"the model has no {', '.join(unknown)}" if unknown else "no site has components"
+            )
         self.target = target.requires_grad_(False)
         #: Sites and read points of this decomposition; matrices without components are left whole.
         self.topology = Topology(target.config, frozenset(n_components))
         self.n_components = {address: n_components[address] for address in self.topology.sites}
-        self.importance_kind: ImportanceKind = importance_kind
-        self.importance_hidden = importance_hidden
+        self.importance = importance
         self._V = nn.ParameterDict()
         self._U = nn.ParameterDict()
         self._importance = nn.ModuleDict()
@@ -54,7 +55,7 @@ class Decomposition(nn.Module):
             c, name = self.n_components[address], _name(address)
             self._V[name] = nn.Parameter(torch.zeros(site.d_in, c))
             self._U[name] = nn.Parameter(torch.zeros(c, site.d_out))
-            self._importance[name] = ImportanceFunction(importance_kind, site.d_in, c, importance_hidden)
+            self._importance[name] = ImportanceFunction(importance.kind, site.d_in, c, importance.hidden)
 
     @property
     def addresses(self) -> tuple[Address, ...]:

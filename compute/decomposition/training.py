@@ -11,6 +11,7 @@ from torch import Tensor
 
 from compute.address import Address
 from compute.decomposition.config import DecompositionConfig
+from compute.decomposition.importance_config import ImportanceConfig
 from compute.decomposition.initialisation import initialise_components
 from compute.decomposition.losses import (
     MaskAndPenalty,
@@ -54,7 +55,9 @@ class DecompositionTrainer:
                 raise ValueError(f"[components] has no number for {address.projection}")
             counts[address] = config.components[address.projection]
         self.decomposition = Decomposition(
-            target.to(self.device), counts, config.importance_kind, config.importance_hidden
+            target.to(self.device),
+            counts,
+            ImportanceConfig(kind=config.importance_kind, hidden=config.importance_hidden),
         ).to(self.device)
         self.step = 0
         self.warmup_step = 0

@@ -16,12 +16,13 @@ import torch
 from compute.address import OUTPUT
 from compute.attribution.engine import AttributionEngine
 from compute.attribution.sums import ReadPointLayout, RowBlock, layout
+from compute.decomposition.importance_config import ImportanceConfig
 from compute.decomposition.model import Decomposition
 from compute.targets.config import Family, TargetConfig
 from compute.targets.model import TargetModel
 from storage.corpus import Document, tokenize, train_tokenizer, windows
 from storage.layout import Settings
-from storage.run_directory import RunDirectory, RunImportance, RunInfo, RunSite, write_run
+from storage.run_directory import RunDirectory, RunInfo, RunSite, write_run
 from storage.statistics import write_statistics
 from storage.writer import StoreWriter
 from tests.support.naive_harvest import write_naive_harvest
@@ -55,7 +56,7 @@ def tiny_decomposition(
         torch.manual_seed(seed)
         target = TargetModel(config)
         counts = {address: n_components + i % 3 for i, address in enumerate(target.topology.sites)}
-        decomposition = Decomposition(target, counts, "shared_mlp", (8,))
+        decomposition = Decomposition(target, counts, ImportanceConfig(kind="shared_mlp", hidden=(8,)))
     with torch.no_grad():
         for parameter in decomposition.parameters():
             scale = 0.3 if parameter.dim() > 1 else 0.1
@@ -250,7 +251,7 @@ def make_tiny_run(
         created="2026-01-01T00:00:00+00:00",
         provenance={"made_by": "tests"},
         target=decomposition.target.config.model_dump(mode="json"),
-        importance=RunImportance(kind="shared_mlp", hidden=(8,)),
+        importance=decomposition.importance,
         sites=tuple(
             RunSite(
                 address=str(address),

@@ -15,6 +15,7 @@ from compute.attribution.definition import Edges
 from compute.attribution.engine import AttributionEngine
 from compute.attribution.frozen import frozen_rows
 from compute.attribution.sums import AttributionSums
+from compute.decomposition.importance_config import ImportanceConfig
 from compute.decomposition.model import Decomposition
 from compute.targets.config import TargetConfig
 from compute.targets.model import TargetModel
@@ -82,7 +83,7 @@ class Case:
             address: 2 + int(torch.randint(0, 8, (1,), generator=generator))
             for address in target.topology.sites
         }
-        decomposition = RandomDecomposition(target, counts, "mlp", (2,))
+        decomposition = RandomDecomposition(target, counts, ImportanceConfig(kind="mlp", hidden=(2,)))
         decomposition.density = self.density
         decomposition.to(self.dtype)
         with torch.no_grad():

@@ -7,6 +7,7 @@ import torch
 
 from compute.address import EMBED, OUTPUT, parse_address
 from compute.attribution.definition import Edges, attributions, cut_pass, time_definition
+from compute.decomposition.importance_config import ImportanceConfig
 from compute.decomposition.model import Decomposition
 from compute.targets.config import TargetConfig
 from compute.targets.model import TargetModel
@@ -35,7 +36,9 @@ def hand_made() -> tuple[Decomposition, torch.Tensor]:
         norm_eps=1e-30,
     )
     target = TargetModel(config)
-    decomposition = Decomposition(target, dict.fromkeys(target.topology.sites, 1), "mlp", (2,))
+    decomposition = Decomposition(
+        target, dict.fromkeys(target.topology.sites, 1), ImportanceConfig(kind="mlp", hidden=(2,))
+    )
     decomposition.double()
     with torch.no_grad():
         for name, parameter in decomposition.named_parameters():

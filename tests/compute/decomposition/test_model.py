@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from compute.address import parse_address
-from compute.decomposition.importance import IMPORTANCE_KINDS, ImportanceFunction, ImportanceKind
+from compute.decomposition.importance import ImportanceFunction
+from compute.decomposition.importance_config import SITE_KINDS, ImportanceConfig, SiteKind
 from compute.decomposition.initialisation import initialise_components
 from compute.decomposition.model import Decomposition
 from compute.decomposition.sigmoids import lower_leaky, upper_leaky
@@ -101,7 +102,9 @@ def test_only_components_and_importances_learn(decomposition: Decomposition) -> 
 @pytest.mark.parametrize("count", [4, 16, 24, 40])
 def test_exact_initialisation_is_exact_and_balanced(count: int) -> None:
     target = tiny_decomposition().target
-    decomposition = Decomposition(target, dict.fromkeys(target.topology.sites, count), "shared_mlp", ())
+    decomposition = Decomposition(
+        target, dict.fromkeys(target.topology.sites, count), ImportanceConfig(kind="shared_mlp")
+    )
     initialise_components(decomposition, "exact", seed=3)
     for address, site in decomposition.topology.sites.items():
         v, u = decomposition.V(address), decomposition.U(address)
@@ -112,9 +115,9 @@ def test_exact_initialisation_is_exact_and_balanced(count: int) -> None:
             assert decomposition.delta(address).norm() < target.linear(address).weight.norm()
 
 
-@pytest.mark.parametrize("kind", IMPORTANCE_KINDS)
+@pytest.mark.parametrize("kind", SITE_KINDS)
 @pytest.mark.parametrize("hidden", [(), (6,), (6, 5)])
-def test_importance_functions_see_what_they_may(kind: ImportanceKind, hidden: tuple[int, ...]) -> None:
+def test_importance_functions_see_what_they_may(kind: SiteKind, hidden: tuple[int, ...]) -> None:
     function = ImportanceFunction(kind, 7, 4, hidden).double()
     function.initialise(torch.Generator().manual_seed(0), output_bias=0.5)
     x = torch.randn(2, 5, 7, dtype=torch.float64)
