@@ -9,6 +9,9 @@ import typer
 
 from backend.cli.options import RUNS, Json, RunsFolder
 
+#: Of runs that hold no language model.
+_KINDS = {"model": "model", "attributions": "no model", "toy": "toy model"}
+
 
 def runs(folder: RunsFolder = RUNS, as_json: Json = False) -> None:
     """List runs and what each has."""
@@ -27,14 +30,17 @@ def runs(folder: RunsFolder = RUNS, as_json: Json = False) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("name", "family", "blocks", "components", "attributions", "evaluated", "title"):
-        table.add_column(name, justify="right" if name in ("blocks", "components") else "left")
+    for name in ("name", "kind", "blocks", "matrices", "components", "attributions", "evaluated", "title"):
+        table.add_column(name, justify="right" if name in ("blocks", "matrices", "components") else "left")
     for run in found.runs:
         subruns = library.get(run.name).directory.attribution_subruns()
         table.add_row(
             run.name,
-            run.family,
-            str(run.n_blocks),
+            run.family if run.family is not None else _KINDS[run.kind],
+            str(run.n_blocks) if run.n_blocks else "",
+            f"{run.n_decomposed} of {run.n_modules}"
+            if run.n_modules > run.n_decomposed
+            else str(run.n_modules),
             f"{run.n_components:,}",
             subruns[0] + (f" (+{len(subruns) - 1})" if len(subruns) > 1 else "") if subruns else "none",
             "yes" if run.has_evaluation else "no",

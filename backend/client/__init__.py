@@ -24,7 +24,8 @@ from backend.client.label_sets import LabelSet
 from backend.client.prompts import Prompt
 from backend.client.run import Run
 from backend.graph_schemas import Delta, GraphSettings
-from backend.schemas import Health, RunList
+from backend.run_schemas import RunList
+from backend.schemas import Health
 
 
 class Client(Connection):

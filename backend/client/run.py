@@ -7,7 +7,7 @@ from backend.client.evidence import EvidenceOfRun
 from backend.client.label_sets import LabelSetsOfRun
 from backend.client.labels import LabelsOfRun
 from backend.client.prompts import PromptsOfRun
-from backend.schemas import RunDetail
+from backend.run_schemas import RunDetail
 
 
 class Run(ComponentsOfRun, EvidenceOfRun, LabelsOfRun, LabelSetsOfRun, PromptsOfRun):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from backend.pipelines.common import UsageError, choose_device, console, progress, provenance
 from backend.pipelines.load import load_decomposition
-from backend.schemas import BlockEvaluation, Evaluation, EvaluationMetric, SiteEvaluation
+from backend.run_schemas import BlockEvaluation, Evaluation, EvaluationMetric, SiteEvaluation
 from compute.decomposition.evaluation import THRESHOLDS, EvaluationResult, evaluate
 from compute.decomposition.model import Decomposition
 from compute.statistics import ComponentStatistics

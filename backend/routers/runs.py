@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from backend.dependencies import LibraryDep, RunDep
 from backend.errors import responses
-from backend.schemas import RunDetail, RunList
+from backend.run_schemas import RunDetail, RunList
 from backend.service.overview import describe, list_runs
 
 router = APIRouter(prefix="/runs", tags=["runs"])

@@ -6,16 +6,20 @@ import numpy as np
 from pydantic import ValidationError
 
 from backend.errors import error_body
-from backend.schemas import (
+from backend.run_schemas import (
     AttributionInfo,
+    Capabilities,
     DamagedRun,
-    ErrorBody,
     Evaluation,
+    ImportanceInfo,
+    Note,
     RunDetail,
     RunList,
     RunSummary,
     SiteInfo,
+    WholeModule,
 )
+from backend.schemas import ErrorBody
 from backend.service.library import Library
 from backend.service.run import Run
 from backend.service.timing import Stopwatch
@@ -39,16 +43,60 @@ def list_runs(library: Library) -> RunList:
 
 
 def _summary(run: Run) -> RunSummary:
+    info = run.info
+    has_model = info.kind == "model"
+    modules = run.topology.modules if has_model else {}
     return RunSummary(
         name=run.name,
-        title=run.info.title,
-        family=run.config.family,
-        n_blocks=run.config.n_blocks,
-        n_components=run.info.n_components,
-        vocab_size=run.config.vocab_size,
+        title=info.title,
+        kind=info.kind,
+        family=run.config.family if has_model else None,
+        n_blocks=run.config.n_blocks
+        if has_model
+        else len({site.parsed.block for site in info.sites if site.parsed.block is not None}),
+        n_components=info.n_components,
+        n_decomposed=len(info.sites),
+        n_modules=max(len(modules), len(info.sites)),
+        vocab_size=run.config.vocab_size if has_model else None,
+        capabilities=_capabilities(run),
         has_attributions=bool(run.directory.attribution_subruns()),
         has_evaluation=(run.directory.path / "evaluation.json").is_file(),
     )
+
+
+def _capabilities(run: Run) -> Capabilities:
+    directory = run.directory
+    return Capabilities(
+        model=run.info.kind == "model",
+        tokenizer=run.info.tokenizer is not None,
+        text=(directory.path / "corpus").is_dir(),
+        attributions=bool(directory.attribution_subruns()),
+        harvest=run.has_harvest(),
+    )
+
+
+def _importance(run: Run) -> ImportanceInfo:
+    importance = run.info.importance
+    return ImportanceInfo(
+        kind=importance.kind,
+        hidden=list(importance.hidden),
+        sigmoid=importance.sigmoid,
+        sees_later_tokens=importance.sees_later_tokens,
+    )
+
+
+def _whole(run: Run) -> list[WholeModule]:
+    """The matrices of the model that have no components, in forward order."""
+    if run.info.kind != "model":
+        return []
+    decomposed = {site.parsed for site in run.info.sites}
+    return [
+        WholeModule(
+            address=str(address), module_path=module.module_path, d_in=module.d_in, d_out=module.d_out
+        )
+        for address, module in run.topology.modules.items()
+        if address not in decomposed
+    ]
 
 
 def describe(run: Run) -> RunDetail:
@@ -67,6 +115,7 @@ def describe(run: Run) -> RunDetail:
         problems.append(error_body(error))
         sites = _sites(run, evaluation, with_statistics=False)
     subruns = run.directory.attribution_subruns()
+    config = run.config if run.info.kind == "model" else None
     try:
         attributions = _attributions(run) if subruns else None
     except StorageError as error:
@@ -74,12 +123,15 @@ def describe(run: Run) -> RunDetail:
     return RunDetail(
         **_summary(run).model_dump(),
         description=run.info.description,
-        d_model=run.config.d_model,
-        context=run.config.context,
+        d_model=config and config.d_model,
+        context=config and config.context,
         licence=run.info.licence,
         created=run.info.created,
         provenance=run.info.provenance,
+        notes=[Note(topic=note.topic, text=note.text) for note in run.info.notes],
+        importance=_importance(run),
         sites=sites,
+        whole=_whole(run),
         attributions=attributions,
         subruns=subruns,
         harvests=run.directory.harvest_subruns(),

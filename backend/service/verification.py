@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from backend.schemas import Check, Evaluation
+from backend.run_schemas import Evaluation
+from backend.schemas import Check
 from backend.service.run import Run
 from backend.service.timing import Stopwatch
 from storage.errors import RunError, StorageError

@@ -53,6 +53,18 @@ def test_run_detail(client: httpx.Client, llama: RunDirectory) -> None:
     assert detail["attributions"]["output_abs"] == "all"
     assert detail["evaluation"] is None
     assert detail["problems"] == []
+    assert detail["kind"] == "model"
+    assert detail["capabilities"] == dict.fromkeys(
+        ("model", "tokenizer", "text", "attributions", "harvest"), True
+    )
+    assert detail["importance"] == {
+        "kind": "shared_mlp",
+        "hidden": [8],
+        "sigmoid": "leaky_hard",
+        "sees_later_tokens": False,
+    }
+    assert detail["n_decomposed"] == detail["n_modules"] == len(detail["sites"]) == 14
+    assert detail["whole"] == detail["notes"] == []
 
 
 def test_a_bare_run_says_that_nothing_was_computed(client: httpx.Client) -> None:

@@ -1380,6 +1380,31 @@ export interface components {
             /** L0 */
             l0: number;
         };
+        /**
+         * Capabilities
+         * @description What a run has, and so what can be asked of it.
+         */
+        Capabilities: {
+            /**
+             * Model
+             * @description Texts can be run through it: predictions, graphs, interventions
+             */
+            model: boolean;
+            /**
+             * Tokenizer
+             * @description Without one tokens are shown as #id, and texts cannot be read
+             */
+            tokenizer: boolean;
+            /**
+             * Text
+             * @description A tokenised corpus, from which examples and hits of a search are read
+             */
+            text: boolean;
+            /** Attributions */
+            attributions: boolean;
+            /** Harvest */
+            harvest: boolean;
+        };
         /** ChangedPredictions */
         ChangedPredictions: {
             /** Position */
@@ -3096,6 +3121,29 @@ export interface components {
             seconds: number;
         };
         /**
+         * ImportanceInfo
+         * @description How causal importances are computed.
+         */
+        ImportanceInfo: {
+            /**
+             * Kind
+             * @description As the decomposition's configuration names it, e.g. shared_mlp
+             */
+            kind: string;
+            /**
+             * Hidden
+             * @description Widths of the hidden layers
+             */
+            hidden: number[];
+            /** Sigmoid */
+            sigmoid: string;
+            /**
+             * Sees Later Tokens
+             * @description Importances at a position may depend on later tokens, so they change when the text behind does
+             */
+            sees_later_tokens: boolean;
+        };
+        /**
          * Intervention
          * @description What was asked, and what it did. ``after`` and ``kl`` are by regime, and by ``changes``.
          */
@@ -4212,6 +4260,23 @@ export interface components {
             text: string;
         };
         /**
+         * Note
+         * @description A sentence that everyone who reads the run's numbers should know.
+         *
+         *     ``left_whole``: matrices without components; ``later_tokens``: importances that depend on later
+         *     tokens; ``sampling``: trained with other masks than it is evaluated with; ``ignored_settings``: of
+         *     the configuration it was imported with; ``converted``: changed on import.
+         */
+        Note: {
+            /**
+             * Topic
+             * @enum {string}
+             */
+            topic: "left_whole" | "later_tokens" | "sampling" | "ignored_settings" | "converted";
+            /** Text */
+            text: string;
+        };
+        /**
          * Omitted
          * @description What a threshold or a cap left out when the graph was computed; 0 where nothing.
          */
@@ -4518,14 +4583,40 @@ export interface components {
             name: string;
             /** Title */
             title: string;
-            /** Family */
-            family: string;
-            /** N Blocks */
+            /**
+             * Kind
+             * @description model: a decomposed language model; attributions: published attributions without their model; toy: a decomposed model of features instead of tokens
+             * @enum {string}
+             */
+            kind: "model" | "attributions" | "toy";
+            /**
+             * Family
+             * @description null where the run holds no language model
+             */
+            family: string | null;
+            /**
+             * N Blocks
+             * @description Without a model: blocks that its components name
+             */
             n_blocks: number;
             /** N Components */
             n_components: number;
-            /** Vocab Size */
-            vocab_size: number;
+            /**
+             * N Decomposed
+             * @description Matrices with components
+             */
+            n_decomposed: number;
+            /**
+             * N Modules
+             * @description Matrices of the model's blocks, those left whole included
+             */
+            n_modules: number;
+            /**
+             * Vocab Size
+             * @description null where the run knows no tokens
+             */
+            vocab_size: number | null;
+            capabilities: components["schemas"]["Capabilities"];
             /** Has Attributions */
             has_attributions: boolean;
             /** Has Evaluation */
@@ -4533,9 +4624,12 @@ export interface components {
             /** Description */
             description: string;
             /** D Model */
-            d_model: number;
-            /** Context */
-            context: number;
+            d_model: number | null;
+            /**
+             * Context
+             * @description The most tokens it reads at once; null without a model
+             */
+            context: number | null;
             /** Licence */
             licence: string;
             /** Created */
@@ -4544,8 +4638,20 @@ export interface components {
             provenance: {
                 [key: string]: string;
             };
+            /**
+             * Notes
+             * @description What everyone who reads its numbers should know
+             */
+            notes: components["schemas"]["Note"][];
+            /** @description null where the run came without */
+            importance: components["schemas"]["ImportanceInfo"] | null;
             /** Sites */
             sites: components["schemas"]["SiteInfo"][];
+            /**
+             * Whole
+             * @description The matrices left whole, in forward order
+             */
+            whole: components["schemas"]["WholeModule"][];
             attributions: components["schemas"]["AttributionInfo"] | null;
             /**
              * Subruns
@@ -4586,14 +4692,40 @@ export interface components {
             name: string;
             /** Title */
             title: string;
-            /** Family */
-            family: string;
-            /** N Blocks */
+            /**
+             * Kind
+             * @description model: a decomposed language model; attributions: published attributions without their model; toy: a decomposed model of features instead of tokens
+             * @enum {string}
+             */
+            kind: "model" | "attributions" | "toy";
+            /**
+             * Family
+             * @description null where the run holds no language model
+             */
+            family: string | null;
+            /**
+             * N Blocks
+             * @description Without a model: blocks that its components name
+             */
             n_blocks: number;
             /** N Components */
             n_components: number;
-            /** Vocab Size */
-            vocab_size: number;
+            /**
+             * N Decomposed
+             * @description Matrices with components
+             */
+            n_decomposed: number;
+            /**
+             * N Modules
+             * @description Matrices of the model's blocks, those left whole included
+             */
+            n_modules: number;
+            /**
+             * Vocab Size
+             * @description null where the run knows no tokens
+             */
+            vocab_size: number | null;
+            capabilities: components["schemas"]["Capabilities"];
             /** Has Attributions */
             has_attributions: boolean;
             /** Has Evaluation */
@@ -4922,6 +5054,11 @@ export interface components {
             address: string;
             /** Module Path */
             module_path: string;
+            /**
+             * Source Path
+             * @description The module's path in the model that the run was imported from; null for other runs
+             */
+            source_path: string | null;
             /** D In */
             d_in: number;
             /** D Out */
@@ -5141,6 +5278,20 @@ export interface components {
             sign: "positive" | "negative";
             /** Reason */
             reason: string;
+        };
+        /**
+         * WholeModule
+         * @description A matrix of the model that is not decomposed: gradients pass through it as it is.
+         */
+        WholeModule: {
+            /** Address */
+            address: string;
+            /** Module Path */
+            module_path: string;
+            /** D In */
+            d_in: number;
+            /** D Out */
+            d_out: number;
         };
         /**
          * Workspace
