@@ -29,8 +29,8 @@ class SiteInfo(Schema):
     source_path: str | None = Field(
         description="The module's path in the model that the run was imported from; null for other runs"
     )
-    d_in: int
-    d_out: int
+    d_in: int | None = Field(description="null where the run came without its model")
+    d_out: int | None
     n_components: int
     n_alive: int | None = Field(description="Components with CI > 0.1 somewhere; null where not evaluated")
     mean_l0: float | None = Field(description="Mean number of components with CI > 0 per position")

@@ -75,8 +75,10 @@ def _capabilities(run: Run) -> Capabilities:
     )
 
 
-def _importance(run: Run) -> ImportanceInfo:
+def _importance(run: Run) -> ImportanceInfo | None:
     importance = run.info.importance
+    if importance is None:
+        return None
     return ImportanceInfo(
         kind=importance.kind,
         hidden=list(importance.hidden),

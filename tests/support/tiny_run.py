@@ -7,6 +7,7 @@ the toy corpus (``sums="engine"``); both are written through the same writer.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,7 @@ from compute.targets.config import Family, TargetConfig
 from compute.targets.model import TargetModel
 from storage.corpus import Document, tokenize, train_tokenizer, windows
 from storage.layout import Settings
-from storage.run_directory import RunDirectory, RunInfo, RunSite, write_run
+from storage.run_directory import RunDirectory, RunInfo, RunNote, RunSite, write_run
 from storage.statistics import write_statistics
 from storage.writer import StoreWriter
 from tests.support.naive_harvest import write_naive_harvest
@@ -37,8 +38,15 @@ def tiny_decomposition(
     seed: int = 0,
     vocab_size: int = 270,
     tied_embeddings: bool = False,
+    *,
+    sites: Collection[str] | None = None,
+    fused: bool = False,
+    gated: bool | None = None,
 ) -> Decomposition:
-    """A random target of width 16 with random components and importances."""
+    """A random target of width 16 with random components and importances.
+
+    ``sites`` are the addresses of the matrices that have components; None: every matrix has.
+    """
     generator = torch.Generator().manual_seed(seed)
     config = TargetConfig(
         family=family,
@@ -51,11 +59,15 @@ def tiny_decomposition(
         context=32,
         activation="silu" if family == "llama" else "gelu",
         tied_embeddings=tied_embeddings,
+        fused_qkv=fused,
+        gated_mlp=gated,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         target = TargetModel(config)
-        counts = {address: n_components + i % 3 for i, address in enumerate(target.topology.sites)}
+        modules = target.topology.modules
+        chosen = [address for address in modules if sites is None or str(address) in sites]
+        counts = {address: n_components + i % 3 for i, address in enumerate(chosen)}
         decomposition = Decomposition(target, counts, ImportanceConfig(kind="shared_mlp", hidden=(8,)))
     with torch.no_grad():
         for parameter in decomposition.parameters():
@@ -227,8 +239,20 @@ def make_tiny_run(
     tied_embeddings: bool = False,
     sums: Literal["random", "engine"] = "random",
     harvest: bool = False,
+    sites: Collection[str] | None = None,
+    fused: bool = False,
+    gated: bool | None = None,
+    text: bool = True,
+    notes: Sequence[RunNote] = (),
+    source_paths: Mapping[str, str] | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> RunDirectory:
-    """Build a run at ``path`` (its last part is the run's name) and open it."""
+    """Build a run at ``path`` (its last part is the run's name) and open it.
+
+    ``sites``: those that have components, all by default. Without ``text`` the run has no corpus, and
+    nothing that is computed from one. ``source_paths`` by address, ``notes`` and ``provenance`` are
+    what an import leaves.
+    """
     rng = np.random.default_rng(seed)
     documents = [
         Document(
@@ -240,16 +264,24 @@ def make_tiny_run(
     ]
     tokenizer = train_tokenizer(documents, 270)
     decomposition = tiny_decomposition(
-        family, n_blocks, n_components, seed, tokenizer.get_vocab_size(), tied_embeddings
+        family,
+        n_blocks,
+        n_components,
+        seed,
+        tokenizer.get_vocab_size(),
+        tied_embeddings,
+        sites=sites,
+        fused=fused,
+        gated=gated,
     )
-    sites = decomposition.topology.sites
+    source_paths = source_paths or {}
     info = RunInfo(
         name=path.name,
         title="A toy run",
         description="Random weights, made up for tests.",
         licence="MIT",
         created="2026-01-01T00:00:00+00:00",
-        provenance={"made_by": "tests"},
+        provenance=dict(provenance or {"made_by": "tests"}),
         target=decomposition.target.config.model_dump(mode="json"),
         importance=decomposition.importance,
         sites=tuple(
@@ -259,12 +291,17 @@ def make_tiny_run(
                 d_in=site.d_in,
                 d_out=site.d_out,
                 n_components=decomposition.n_components[address],
+                source_path=source_paths.get(str(address)),
             )
-            for address, site in sites.items()
+            for address, site in decomposition.topology.sites.items()
         ),
+        notes=tuple(notes),
     )
     tensors = {name: value.numpy() for name, value in decomposition.export_tensors().items()}
-    run = write_run(path, info, tensors, tokenizer, tokenize(documents, tokenizer))
+    corpus = tokenize(documents, tokenizer) if text else None
+    run = write_run(path, info, tensors, tokenizer, corpus)
+    if corpus is None:
+        return run
     if statistics:
         _write_statistics(run, decomposition, rng)
     if attributions and sums == "engine":

@@ -5059,10 +5059,13 @@ export interface components {
              * @description The module's path in the model that the run was imported from; null for other runs
              */
             source_path: string | null;
-            /** D In */
-            d_in: number;
+            /**
+             * D In
+             * @description null where the run came without its model
+             */
+            d_in: number | null;
             /** D Out */
-            d_out: number;
+            d_out: number | null;
             /** N Components */
             n_components: number;
             /**
