@@ -49,7 +49,7 @@ class AttributionStore:
         self._index_read = False
 
     @classmethod
-    def open(cls, path: Path, tensors: ModelTensors, model_sha256: str) -> AttributionStore:
+    def open(cls, path: Path, tensors: ModelTensors | None, model_sha256: str) -> AttributionStore:
         """Raises :class:`StoreDamagedError` for a damaged manifest, missing or cut files, or a store
         that was made from another model."""
         manifest = read_manifest(path)
@@ -57,6 +57,8 @@ class AttributionStore:
             raise StoreDamagedError(
                 path / MANIFEST, "belongs to another model than this run's model.safetensors"
             )
+        if tensors is None:
+            raise StoreDamagedError(path / MANIFEST, "needs a model that its run does not have")
         operands = Operands(tensors, manifest.model_tensors, centred_norm=manifest.settings.centred_norm)
         operands.check_fit(manifest.settings)
         return cls(path, manifest, operands)

@@ -34,6 +34,14 @@ class NotComputedError(StorageError):
         self.reason = reason
 
 
+class NoModelError(StorageError):
+    """A question that only a run's language model could answer, of a run that came without one."""
+
+
+class NoTokenizerError(StorageError):
+    """Text was given to, or asked of, a run that came without a tokenizer."""
+
+
 class StoreDamagedError(StorageError):
     """A file that is truncated, altered, misplaced or missing. Never answered with a number."""
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors.numpy import save
 from tokenizers import Tokenizer
 
@@ -24,7 +24,7 @@ from compute.address import Address, AddressError, parse_address
 from compute.decomposition.importance_config import ImportanceConfig
 from storage.attributions import AttributionStore
 from storage.clusters import Clustering
-from storage.errors import RunError, StorageError, StoreDamagedError
+from storage.errors import NoModelError, NoTokenizerError, RunError, StorageError, StoreDamagedError
 from storage.files import sha256_file, subruns, sync_directory, sync_file, write_durably
 from storage.harvest import Harvest
 from storage.model_tensors import ModelTensors
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 FORMAT = "tributary-run"
 VERSION = 1
 DEMO_NAME = "demo"
+_TOKENIZER = "tokenizer.json"
 #: The bundled run, beside the packages in a checkout.
 DEMO_RUN = Path(__file__).resolve().parent.parent / "demo" / "run"
 
@@ -45,12 +46,13 @@ class _Model(BaseModel):
 
 
 class RunSite(_Model):
-    """One decomposed weight matrix; V is [d_in, C], U is [C, d_out]."""
+    """One decomposed weight matrix; V is [d_in, C], U is [C, d_out]. Widths are None where the run
+    came without its model."""
 
     address: str
     module_path: str
-    d_in: int = Field(ge=1)
-    d_out: int = Field(ge=1)
+    d_in: int | None = Field(ge=1)
+    d_out: int | None = Field(ge=1)
     n_components: int = Field(ge=1)
     #: The module's path in the program that the run was imported from, e.g. ``h.0.attn.q_proj``.
     source_path: str | None = None
@@ -77,9 +79,16 @@ class RunNote(_Model):
 RunKind = Literal["model", "attributions", "toy"]
 
 
+class AttributedModel(_Model):
+    """``target`` of a run of kind ``attributions``: what its file says of the model."""
+
+    vocab_size: int = Field(ge=1)
+    d_model: int | None = Field(ge=1)
+
+
 class RunInfo(_Model):
     """The content of ``run.json``. ``target`` is a ``compute.targets.config.TargetConfig`` as a dict
-    (for ``kind`` other than ``model``: what the modules of that kind say)."""
+    (for ``kind`` other than ``model``: :class:`AttributedModel`, or what the modules of toys say)."""
 
     format: Literal["tributary-run"] = FORMAT
     version: Literal[1] = VERSION
@@ -91,7 +100,8 @@ class RunInfo(_Model):
     created: str
     provenance: dict[str, str]
     target: dict[str, Any]
-    importance: ImportanceConfig
+    #: None where the run came without its model.
+    importance: ImportanceConfig | None
     sites: tuple[RunSite, ...]
     notes: tuple[RunNote, ...] = ()
     #: None where the run came without.
@@ -102,6 +112,15 @@ class RunInfo(_Model):
     @property
     def n_components(self) -> int:
         return sum(site.n_components for site in self.sites)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind == "model":
+            if self.importance is None:
+                raise ValueError("importance is missing")
+            if any(site.d_in is None or site.d_out is None for site in self.sites):
+                raise ValueError("the width of a site is missing")
+        return self
 
 
 class RunDirectory:
@@ -147,8 +166,17 @@ class RunDirectory:
     def name(self) -> str:
         return self.info.name
 
+    @property
+    def has_model_file(self) -> bool:
+        return self.info.kind == "model" or "model.safetensors" in self.info.files
+
     @cached_property
     def _model(self) -> ModelTensors:
+        if not self.has_model_file:
+            raise NoModelError(
+                f"the run {self.name} holds attributions without their model",
+                "import the run that they were computed on, and add them to it with --into",
+            )
         tensors = ModelTensors(self.path / "model.safetensors")
         for site in self.info.sites:
             for letter, shape in (
@@ -164,19 +192,28 @@ class RunDirectory:
         return tensors
 
     def model_tensors(self) -> ModelTensors:
-        """Tensors by name as memory-mapped arrays; nothing is read before it is touched."""
+        """Tensors by name as memory-mapped arrays; nothing is read before it is touched.
+
+        Raises :class:`NoModelError` for a run that came without its model.
+        """
         return self._model
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        file = self.path / self.info.tokenizer
+        name = self.info.tokenizer
+        if name is None:
+            raise NoTokenizerError(
+                f"the run {self.name} came without a tokenizer, so it cannot read or write text",
+                "import it again with --tokenizer",
+            )
+        file = self.path / name
         try:
             content = file.read_bytes()
         except OSError as error:
             raise RunError(
                 f"{file} cannot be read ({error.strerror})", "restore it from a copy of the run"
             ) from error
-        if hashlib.sha256(content).hexdigest() != self.info.files.get(self.info.tokenizer):
+        if hashlib.sha256(content).hexdigest() != self.info.files.get(name):
             raise RunError(
                 f"{file} does not match its checksum in run.json", "restore it from a copy of the run"
             )
@@ -186,7 +223,13 @@ class RunDirectory:
             raise RunError(f"{file} is not a tokenizer ({error})") from error
 
     def tokenizer(self) -> Tokenizer:
+        """Raises :class:`NoTokenizerError` for a run that came without one, and :class:`RunError`."""
         return self._tokenizer
+
+    @property
+    def tokenizer_sha256(self) -> str:
+        """As run.json states it; empty where the run came without one."""
+        return "" if self.info.tokenizer is None else self.info.files.get(self.info.tokenizer, "")
 
     def corpus(self) -> TokenCorpus:
         """The tokenised text; raises :class:`storage.corpus.CorpusError`."""
@@ -203,7 +246,7 @@ class RunDirectory:
         name = self._subrun("attributions", subrun, "tributary attribute")
         return AttributionStore.open(
             self.path / "attributions" / name,
-            self.model_tensors(),
+            self.model_tensors() if self.has_model_file else None,
             self.info.files.get("model.safetensors", ""),
         )
 
@@ -305,7 +348,7 @@ class RunDirectory:
         return SearchIndex.open(self.path / "search" / name).verify()
 
     def _verify_file(self, name: str, expected: str) -> str:
-        if name not in ("model.safetensors", "tokenizer.json"):
+        if name not in ("model.safetensors", _TOKENIZER):
             raise RunError(f"{self.path / 'run.json'} names an unexpected file {name[:80]!r}")
         file = self.path / name
         try:
@@ -371,14 +414,16 @@ def resolve_run(name_or_path: str | Path, runs_folder: Path, *, allow_path: bool
 def write_run(
     path: Path,
     info: RunInfo,
-    tensors: Mapping[str, np.ndarray],
-    tokenizer: Tokenizer,
+    tensors: Mapping[str, np.ndarray] | None,
+    tokenizer: Tokenizer | None,
     corpus: TokenCorpus | None,
+    fill: Callable[[Path], None] | None = None,
 ) -> RunDirectory:
     """Write a run directory as a whole: it appears under ``path`` by one rename.
 
-    ``tensors`` are named as by ``Decomposition.export_tensors``. An existing run at ``path`` is not
-    replaced. Raises :class:`RunError` if there is something at ``path`` already.
+    ``tensors`` are named as by ``Decomposition.export_tensors``; None: a run without a model file.
+    ``fill`` may write more into the folder before it appears. An existing run at ``path`` is not
+    replaced. Raises :class:`RunError` if there is something at ``path`` already, and what ``fill`` does.
     """
     if path.exists():
         raise RunError(f"{path} exists already", "choose another name, or remove it first")
@@ -386,16 +431,27 @@ def write_run(
     work = path.with_name(f".{path.name}.writing")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    write_durably(work / "model.safetensors", save(arrays, {"format": "tributary"}))
-    write_durably(work / info.tokenizer, tokenizer.to_str().encode())
-    if corpus is not None:
-        corpus.save(work / "corpus")
-    files = {name: sha256_file(work / name) for name in ("model.safetensors", info.tokenizer)}
-    complete = info.model_copy(update={"files": files})
-    write_durably(work / "run.json", (complete.model_dump_json(indent=2) + "\n").encode())
-    for file in work.rglob("*"):
-        sync_file(file)
-    work.rename(path)
-    sync_directory(path.parent)
+    try:
+        if tensors is not None:
+            arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+            write_durably(work / "model.safetensors", save(arrays, {"format": "tributary"}))
+        if tokenizer is not None:
+            write_durably(work / _TOKENIZER, tokenizer.to_str().encode())
+        if corpus is not None:
+            corpus.save(work / "corpus")
+        names = [name for name in ("model.safetensors", _TOKENIZER) if (work / name).is_file()]
+        changes = {
+            "files": {name: sha256_file(work / name) for name in names},
+            "tokenizer": None if tokenizer is None else _TOKENIZER,
+        }
+        complete = info.model_copy(update=changes)
+        write_durably(work / "run.json", (complete.model_dump_json(indent=2) + "\n").encode())
+        if fill is not None:
+            fill(work)
+        for file in work.rglob("*"):
+            sync_file(file)
+        work.rename(path)
+        sync_directory(path.parent)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
     return RunDirectory.open(path)

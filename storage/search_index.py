@@ -296,7 +296,7 @@ def index_folders(run: RunDirectory, beside: Path) -> tuple[Path, Path]:
 
     The second is named by what is indexed, so that a run that was made again never meets the old one.
     """
-    named = f"{run.info.name}\n{_stated_corpus(run)}\n{run.info.files.get(run.info.tokenizer, '')}"
+    named = f"{run.info.name}\n{_stated_corpus(run)}\n{run.tokenizer_sha256}"
     return run.path / FOLDER, beside / ".search" / hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
@@ -315,7 +315,7 @@ def find_index(run: RunDirectory, corpus: TokenCorpus, beside: Path) -> SearchIn
 
     Raises :class:`StoreDamagedError` where there are only others.
     """
-    tokenizer = run.info.files.get(run.info.tokenizer, "")
+    tokenizer = run.tokenizer_sha256
     folders = [folder / name for folder in index_folders(run, beside) for name in subruns(folder)]
     damage: StoreDamagedError | None = None
     # By age wherever they are: one that was made again may lie beside a run that is read-only.

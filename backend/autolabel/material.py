@@ -48,7 +48,7 @@ class RunMaterial:
         found = parse_key(key)
         return Facts(
             key=key,
-            where=site_words(found.address, self._run.config.n_blocks),
+            where=site_words(found.address, self._run.n_blocks),
             firings=self.firings(key),
             tokens=self._harvest.tokens,
             inputs=self._inputs(found, TOKENS),

@@ -8,13 +8,19 @@ from compute.address import parse_address
 from compute.decomposition.model import Decomposition
 from compute.targets.config import TargetConfig
 from compute.targets.model import TargetModel
-from storage.errors import RunError
+from storage.errors import NoModelError, RunError
 from storage.run_directory import RunDirectory
 
 
 def load_decomposition(run: RunDirectory, device: str = "cpu") -> Decomposition:
-    """Build the run's model and read its weights; raises :class:`RunError` where they do not fit."""
+    """Build the run's model and read its weights; raises :class:`RunError` where they do not fit, and
+    :class:`NoModelError` where the run has none."""
     info = run.info
+    if info.kind != "model" or info.importance is None:
+        raise NoModelError(
+            f"the run {info.name} came without a language model, which this needs",
+            "open the run that it was made from",
+        )
     try:
         target = TargetModel(TargetConfig.model_validate(info.target))
         counts = {parse_address(site.address): site.n_components for site in info.sites}

@@ -41,7 +41,7 @@ def make_index(run: RunDirectory, corpus: TokenCorpus, beside: Path, report: Rep
     table = token_bytes(run.tokenizer(), int(run.info.target["vocab_size"]))
     made = provenance(corpus_sha256=corpus.sha256)
     try:
-        return build_index(corpus, table, run.info.files[run.info.tokenizer], folder, made, report)
+        return build_index(corpus, table, run.tokenizer_sha256, folder, made, report)
     except OSError as error:
         raise StorageError(
             f"the index cannot be written to {folder} ({error.strerror})",

@@ -134,7 +134,7 @@ def _tokens(run: Run, column: EndColumn) -> tuple[Address, ...]:
     """The ends that are no sites."""
     if column == "strongest_target":
         return (OUTPUT,)
-    return (EMBED,) if run.config.rotary else (EMBED, POSITION)
+    return tuple(address for address in (EMBED, POSITION) if address in run.pseudo_sizes)
 
 
 def _end(column: EndColumn) -> str:

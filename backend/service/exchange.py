@@ -156,7 +156,7 @@ def _import(workshop: Workshop, run: Run, content: bytes) -> tuple[GraphSummary,
     workspaces.check(nodes, file.workspace)
     text = file.text
     if not text or tokenise_or_none(run, text) != file.token_ids:
-        text = run.directory.tokenizer().decode(file.token_ids, skip_special_tokens=False)
+        text = run.vocabulary.decode(file.token_ids)
     database = workshop.database
     prompt, _ = database.add_prompt(run.name, run.digest, file.token_ids, text, file.prompt_title)
     stored = settings.model_dump(mode="json") | {graphs.IMPORTED: hashlib.sha256(content).hexdigest()}

@@ -32,7 +32,7 @@ def openings(run: Run, n: int) -> OpeningList:
         ids = corpus.document(number)[1 : LENGTH + 2].tolist()
         end = _whole_words([texts[i] for i in ids])
         if end:
-            text = run.directory.tokenizer().decode(ids[:end], skip_special_tokens=False)
+            text = run.vocabulary.decode(ids[:end])
             found.append(Opening(document=corpus.titles[number], text=text, token_ids=ids[:end]))
     return OpeningList(run=run.name, openings=found, seconds=watch.seconds)
 

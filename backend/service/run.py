@@ -12,6 +12,7 @@ import numpy as np
 
 from backend.errors import ServiceError
 from backend.service.background import Once, Timed
+from backend.service.model_shape import read_target
 from backend.service.subruns import Opened
 from backend.service.table import ComponentTable, build_table
 from backend.service.token_firings import TokenFirings, token_firings
@@ -21,7 +22,7 @@ from compute.targets.config import TargetConfig
 from compute.topology import Topology
 from storage.attributions import AttributionStore
 from storage.corpus import TokenCorpus
-from storage.errors import UnknownKeyError
+from storage.errors import NoModelError, UnknownKeyError
 from storage.files import sha256_file
 from storage.harvest import Harvest
 from storage.run_directory import RunDirectory, RunInfo
@@ -35,9 +36,7 @@ class Run:
     def __init__(self, name: str, directory: RunDirectory) -> None:
         self.name = name
         self.directory = directory
-        #: Sizes of the target model; raises a pydantic error, a ValueError, if run.json has no valid ones.
-        self.config = TargetConfig.model_validate(directory.info.target)
-        self.topology = Topology(self.config)
+        self._config, self._shape = read_target(directory.info)
         self.n_components = {site.parsed: site.n_components for site in directory.info.sites}
         #: SHA-256 of run.json, which names the checksums of everything that decides what is computed.
         self.digest = sha256_file(directory.path / "run.json")
@@ -56,9 +55,51 @@ class Run:
     def info(self) -> RunInfo:
         return self.directory.info
 
+    @property
+    def config(self) -> TargetConfig:
+        """Sizes of the target model; raises a 409 where the run came without one."""
+        if self._config is None:
+            what = (
+                "features instead of tokens"
+                if self.info.kind == "toy"
+                else "attributions without their model"
+            )
+            raise NoModelError(
+                f"the run {self.name} holds {what}, so no text can be run through it",
+                "open a run that has a language model"
+                if self.info.kind == "toy"
+                else "import the run that they were computed on, and add them to it with --into",
+            )
+        return self._config
+
+    @cached_property
+    def topology(self) -> Topology:
+        """Which site feeds which; raises as :attr:`config`."""
+        return Topology(self.config, frozenset(self.n_components))
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens of the model, known without it; 0 where it has none."""
+        return self._shape.vocab_size
+
+    @property
+    def n_blocks(self) -> int:
+        return self._shape.n_blocks
+
+    @property
+    def pseudo_sizes(self) -> dict[Address, int]:
+        """How many ``embed``, ``output`` and (with learned positions) ``position`` there are."""
+        return self._shape.pseudo_sizes
+
+    def has_bias(self, address: Address) -> bool:
+        """Whether the bias of a site is a source of attributions here."""
+        return self._config is not None and self.topology.sites[address].has_bias
+
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        return Vocabulary(self.directory.tokenizer(), self.config.vocab_size)
+        """Works without a tokenizer: tokens are then shown by their ids."""
+        tokenizer = None if self.info.tokenizer is None else self.directory.tokenizer()
+        return Vocabulary(tokenizer, self.vocab_size)
 
     @cached_property
     def starts(self) -> dict[Address, int]:
@@ -128,7 +169,10 @@ class Run:
         with self._lock:
             if self._table is None or self._table.subrun != subrun:
                 self._table = build_table(
-                    self.starts, self.component_keys, self.directory.model_tensors(), statistics
+                    self.starts,
+                    self.component_keys,
+                    self.directory.model_tensors() if self.directory.has_model_file else None,
+                    statistics,
                 )
             return self._table
 
@@ -151,17 +195,12 @@ class Run:
     def key(self, text: str) -> Key:
         """Parse a key and check that this model has it; raises :class:`UnknownKeyError`."""
         key = parse_key(text)
-        sizes = {"embed": self.config.vocab_size, "output": self.config.vocab_size}
-        if not self.config.rotary:
-            sizes["position"] = self.config.context
-        if key.address.is_site:
-            count = self.n_components.get(key.address)
-        else:
-            count = sizes.get(key.address.kind)
+        sizes = self.pseudo_sizes
+        count = (self.n_components if key.address.is_site else sizes).get(key.address)
         if count is None:
             there = ", ".join(str(address) for address in [*self.n_components, *sizes])
             raise UnknownKeyError(f"{self.name} has no {key.address}", f"there are {there}")
-        if key.index == "bias" and not self.topology.sites[key.address].has_bias:
+        if key.index == "bias" and not self.has_bias(key.address):
             raise UnknownKeyError(f"{key.address} has no bias", "ask for its components or its delta")
         if isinstance(key.index, int) and key.index >= count:
             raise UnknownKeyError(

@@ -70,7 +70,7 @@ class Searches:
                         "Copy its corpus folder to search it.",
                     )
                 corpus = TokenCorpus.load(folder, mapped=True)
-                found = Source(corpus, token_bytes(run.directory.tokenizer(), run.config.vocab_size))
+                found = Source(corpus, token_bytes(run.directory.tokenizer(), run.vocab_size))
             _keep(self._sources, run.digest, found, _OPENED)
             return found
 

@@ -49,9 +49,12 @@ class ComponentTable:
 
 
 def build_table(
-    starts: dict[Address, int], keys: tuple[str, ...], tensors: ModelTensors, statistics: Statistics | None
+    starts: dict[Address, int],
+    keys: tuple[str, ...],
+    tensors: ModelTensors | None,
+    statistics: Statistics | None,
 ) -> ComponentTable:
-    """Gather the columns; the activations' scale ‖U‖ is read from the model.
+    """Gather the columns; the activations' scale ‖U‖ is read from the model, where there is one.
 
     ``starts`` are the sites in display order with the row of each one's first component.
     """
@@ -66,7 +69,9 @@ def build_table(
     tokens = None if statistics is None else statistics.tokens
     # Divided, not multiplied by an inverse: a harvest of the same text gives the same digits.
     positions = tokens or np.nan
-    norms = [np.linalg.norm(tensors[f"components.{address}.U"], axis=1) for address in addresses]
+    norms = [np.full(n, np.nan)]
+    if tensors is not None:
+        norms = [np.linalg.norm(tensors[f"components.{address}.U"], axis=1) for address in addresses]
     ci_sum = gathered("ci_sum")
     columns = {
         "mean_ci": ci_sum / positions,

@@ -26,11 +26,15 @@ def token_ids(run: Run, request: _OfText | _OfTokens) -> tuple[list[int], str]:
         return tokenise(run, request.text), request.text
     ids = list(request.token_ids)
     check_ids(run, ids)
-    return ids, run.directory.tokenizer().decode(ids, skip_special_tokens=False)
+    return ids, run.vocabulary.decode(ids)
 
 
 def tokenise(run: Run, text: str) -> list[int]:
-    """The ids of a text; no token is added at its beginning or end."""
+    """The ids of a text; no token is added at its beginning or end.
+
+    Raises a 409 where the run has no model to read it, or no tokenizer.
+    """
+    _ = run.config
     ids = run.directory.tokenizer().encode(text, add_special_tokens=False).ids
     check_ids(run, ids)
     return ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 from tokenizers import Tokenizer
@@ -16,9 +17,12 @@ def _byte_of_character() -> dict[str, int]:
 
 
 class Vocabulary:
-    """The texts of all ``size`` tokens; ids that the tokenizer does not know are named so."""
+    """The texts of all ``size`` tokens; ids that the tokenizer does not know are named so.
 
-    def __init__(self, tokenizer: Tokenizer, size: int) -> None:
+    Without a tokenizer a token is shown by its id: ``#17``.
+    """
+
+    def __init__(self, tokenizer: Tokenizer | None, size: int) -> None:
         self._tokenizer = tokenizer
         self.size = size
 
@@ -33,6 +37,8 @@ class Vocabulary:
         return [text.casefold() for text in self.texts]
 
     def _text(self, token_id: int, bytes_of: dict[str, int]) -> str:
+        if self._tokenizer is None:
+            return f"#{token_id}"
         token = self._tokenizer.id_to_token(token_id)
         if token is None:
             return f"<unused {token_id}>"
@@ -41,6 +47,12 @@ class Vocabulary:
             # Part of a character: its bytes say more than the replacement sign.
             return "".join(f"\\x{bytes_of[character]:02x}" for character in token)
         return text
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of some tokens in a row; of their ids, with spaces between, without a tokenizer."""
+        if self._tokenizer is None:
+            return " ".join(f"#{token_id}" for token_id in ids)
+        return self._tokenizer.decode(list(ids), skip_special_tokens=False)
 
     def matching(self, query: str) -> list[int]:
         """Ids of the tokens whose text contains ``query``, in any case of letters."""
