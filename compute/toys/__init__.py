@@ -1,0 +1,1 @@
+"""Toy models: networks from feature vectors to feature vectors, and their decompositions."""
