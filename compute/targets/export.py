@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from compute.targets.config import TargetConfig
@@ -19,12 +20,18 @@ def export_target(model: TargetModel) -> dict[str, Tensor]:
 
 
 def import_target(config: TargetConfig, tensors: Mapping[str, Tensor]) -> TargetModel:
-    """The inverse of :func:`export_target`; raises ``RuntimeError`` for tensors that do not fit."""
-    model = TargetModel(config).to(tensors["target.token_embedding.weight"].dtype)
+    """The inverse of :func:`export_target`; raises ``RuntimeError`` for tensors that do not fit.
+
+    The tensors become the model's own, without a copy.
+    """
+    with torch.device("meta"):
+        model = TargetModel(config)
     state = {
         name.removeprefix("target."): value for name, value in tensors.items() if name.startswith("target.")
     }
     if config.tied_embeddings:
         state["unembedding.weight"] = state["token_embedding.weight"]
-    model.load_state_dict(state)
+    model.load_state_dict(state, assign=True)
+    if config.tied_embeddings:
+        model.unembedding.weight = model.token_embedding.weight
     return model
