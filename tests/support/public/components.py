@@ -83,6 +83,14 @@ class ComponentModel(nn.Module):
         self.counts = dict(counts)
         self.components = {path: Components(target.get_submodule(path), n) for path, n in counts.items()}
 
+    def randomise(self, generator: torch.Generator) -> None:
+        """Components of the size of a matrix, and far from any that would do for the target."""
+        for parts in self.components.values():
+            d_in, count = parts.V.shape
+            parts.V.data = torch.randn(parts.V.shape, generator=generator) / d_in**0.5
+            parts.U.data = torch.randn(parts.U.shape, generator=generator) / count**0.5
+            parts.requires_grad_(requires_grad=False)
+
     def logits(self, tokens: Tensor) -> Tensor:
         out = self.target(tokens)
         return out[0] if isinstance(out, tuple) else out.logits if hasattr(out, "logits") else out

@@ -145,9 +145,12 @@ class GlobalTransformer(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         x = self._input_projector(torch.cat([_unit_rms(inputs[name]) for name in self.order], -1))
+        alone = x.dim() == 2  # inputs without positions are sequences of one
+        x = x.unsqueeze(1) if alone else x
         for block in self._blocks:
             x = block(x)
-        return dict(zip(self.order, self._output_head(x).split(self.counts, -1), strict=True))
+        out = self._output_head(x).squeeze(1) if alone else self._output_head(x)
+        return dict(zip(self.order, out.split(self.counts, -1), strict=True))
 
 
 class ReverseResidual(nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tests.support.public import layouts
 from tests.support.public.attributions import PublicAttributions, attributions
-from tests.support.public.components import ComponentModel, Masks, insert_identity, weight_of
+from tests.support.public.components import ComponentModel, Masks, insert_identity
 from tests.support.public.huggingface import CLASSES, huggingface_model, matrices
 from tests.support.public.importance import (
     LOWER,
@@ -145,19 +145,9 @@ class PublicRun:
     @torch.no_grad()
     def importance(self, tokens: Tensor | None = None, *, squash: bool = True) -> dict[str, Tensor]:
         """Causal importance (the ``lower`` squashing, noise-free) [B, T, C] by path."""
-        inputs = self.model.inputs(self.tokens if tokens is None else tokens)
-        activations = {path: self.model.components[path].activations(x) for path, x in inputs.items()}
-        if self.kind in PER_MODULE:
-            functions = dict(self.importance_functions.named_children())
-            raw = {
-                path: functions[path.replace(".", "-")](x, activations[path]) for path, x in inputs.items()
-            }
-        else:
-            embedded = {p for p in inputs if self.model.components[p].embedding}
-            raw = self.importance_functions(
-                {p: activations[p] if p in embedded else inputs[p] for p in inputs}
-            )
-        return {path: LOWER[self.sigmoid](raw[path]) if squash else raw[path] for path in inputs}
+        tokens = self.tokens if tokens is None else tokens
+        raw = importances(self.model, self.importance_functions, self.kind, tokens)
+        return {path: LOWER[self.sigmoid](z) if squash else z for path, z in raw.items()}
 
     def attributions(
         self, tokens: Tensor | None = None, *, ci_weighted: bool = True, deltas: bool = False
@@ -175,7 +165,19 @@ class PublicRun:
         )
 
 
-def _matching(model: nn.Module, patterns: Mapping[str, int]) -> dict[str, int]:
+def importances(model: ComponentModel, functions: nn.Module, kind: str, tokens: Tensor) -> dict[str, Tensor]:
+    """Causal importance before it is squashed, [..., C] by path."""
+    inputs = model.inputs(tokens)
+    activations = {path: model.components[path].activations(x) for path, x in inputs.items()}
+    if kind in PER_MODULE:
+        of = dict(functions.named_children())
+        return {path: of[path.replace(".", "-")](x, activations[path]) for path, x in inputs.items()}
+    embedded = {path for path in inputs if model.components[path].embedding}
+    raw = functions({path: activations[path] if path in embedded else inputs[path] for path in inputs})
+    return {path: raw[path] for path in inputs}
+
+
+def matching(model: nn.Module, patterns: Mapping[str, int]) -> dict[str, int]:
     """Counts by module path, in the order of the patterns, then of the model."""
     found: dict[str, int] = {}
     for pattern, count in patterns.items():
@@ -204,7 +206,7 @@ def _default_settings(kind: str, paths: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _importance_functions(
+def importance_functions(
     model: ComponentModel, kind: str, hidden: Sequence[int], settings: Mapping[str, Any]
 ) -> nn.Module:
     shapes: dict[str, SiteShape] = {}
@@ -304,18 +306,14 @@ def write_public_run(
     if not isinstance(sites, Mapping):
         sites = {pattern: 6 if layout == "A-old" else 5 + i % 4 for i, pattern in enumerate(sites)}
     inserted = dict(identities or {})
-    for matrix in _matching(target, inserted):
+    for matrix in matching(target, inserted):
         insert_identity(target, matrix)
-    counts = _matching(target, {**sites, **{f"{p}.pre_identity": n for p, n in inserted.items()}})
+    counts = matching(target, {**sites, **{f"{p}.pre_identity": n for p, n in inserted.items()}})
     components = ComponentModel(target, counts)
     generator = torch.Generator().manual_seed(seed + 1)
-    for parts in components.components.values():
-        d_in, count = parts.V.shape
-        parts.V.data = torch.randn(parts.V.shape, generator=generator) / d_in**0.5
-        parts.U.data = torch.randn(parts.U.shape, generator=generator) / count**0.5
-        parts.requires_grad_(requires_grad=False)
+    components.randomise(generator)
     settings = {**_default_settings(importance, [*counts]), **(settings or {})}
-    functions = _importance_functions(components, importance, hidden, settings)
+    functions = importance_functions(components, importance, hidden, settings)
     randomise_importance(functions, seed + 2)
     functions.requires_grad_(requires_grad=False)
 
@@ -393,6 +391,3 @@ def _write_run(
     torch.save({k: v + 1 if v.is_floating_point() else v for k, v in tensors.items()}, path / "model_900.pth")
     torch.save(tensors, path / "model_10000.pth")
     return config
-
-
-__all__ = ["PublicRun", "weight_of", "write_public_run", "write_tokenizer"]
