@@ -25,8 +25,10 @@ from backend.version import version
 
 #: Commands that are imported when called: name → module and the line in the list of commands.
 _PIPELINES = {
+    "import": ("backend.cli.import_run", "Open a decomposition that another program made."),
     "train-target": ("backend.pipelines.train_target", "Train a small target model."),
     "decompose": ("backend.pipelines.decompose", "Decompose a target model into components; resumable."),
+    "text": ("backend.pipelines.text", "Give a run that has none its text."),
     "evaluate": ("backend.pipelines.evaluate", "Measure how much of the model the components explain."),
     "attribute": ("backend.pipelines.attribute", "Compute dataset attributions of a run; resumable."),
     "cluster": ("backend.pipelines.cluster", "Group components that are needed together; resumable."),

@@ -1,0 +1,195 @@
+"""Published causal-importance functions as ours: configuration, and where each tensor comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from backend.importing.errors import ImportRefusedError
+from backend.importing.settings import AttentionSettings, Settings
+from backend.importing.sites import DecomposedModule
+from compute.decomposition.importance_config import (
+    SITE_KINDS,
+    ImportanceConfig,
+    SiteKind,
+    TransformerImportance,
+)
+
+_GLOBAL = "importance.global."
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of our tensors, and the source's tensor that it is: key and shape there."""
+
+    ours: str
+    key: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ImportanceSource:
+    """An importance function: ours, its tensors' origins, and what else belongs to it."""
+
+    config: ImportanceConfig
+    parts: tuple[Part, ...]
+    #: Whether the parts are of one function for all modules (``ci_fn._global_ci_fn``).
+    is_global: bool
+    #: Our tensors that the source does not have.
+    constants: dict[str, Tensor]
+    #: Source tensors that follow from the configuration, with their values.
+    derived: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Site:
+    path: str
+    address: str
+    d_in: int
+    n_components: int
+
+
+def importance_source(
+    settings: Settings, modules: Sequence[DecomposedModule], widths: dict[str, int]
+) -> ImportanceSource:
+    """The importance function of the modules that keep their components.
+
+    ``widths`` are the modules' input widths by address. Raises :class:`ImportRefusedError` for kinds
+    that Tributary does not know.
+    """
+    sites = [
+        _Site(module.path, str(module.address), widths[str(module.address)], module.n_components)
+        for module in modules
+        if module.address is not None
+    ]
+    ci = settings.ci_config
+    builders: dict[str, Callable[[Settings, list[_Site]], ImportanceSource]] = {
+        "global_shared_mlp": _shared_mlp,
+        "global_shared_transformer": _transformer,
+    }
+    if ci.extra_input_module_patterns:
+        raise ImportRefusedError(
+            "the run's importance function also takes the inputs of modules that are not decomposed "
+            f"({', '.join(ci.extra_input_module_patterns[:5])})",
+            "Tributary evaluates importance functions of decomposed modules' inputs only",
+        )
+    try:
+        if ci.fn_type in SITE_KINDS:
+            return _per_site(settings, sites)
+        if ci.fn_type in builders:
+            return builders[ci.fn_type](settings, sites)
+    except ValueError as error:
+        raise ImportRefusedError(
+            f"the settings of the importance function do not fit together: {error}"
+        ) from error
+    raise ImportRefusedError(
+        f"Tributary does not know the importance function {ci.fn_type!r} (mode {ci.mode!r})",
+        f"it knows {', '.join((*SITE_KINDS, *builders))}",
+    )
+
+
+def _needed(value: Value | None, name: str, kind: str) -> Value:
+    if value is None:
+        raise ImportRefusedError(f"the configuration of {kind} lacks {name}", "restore final_config.yaml")
+    return value
+
+
+def _layers(ours: str, key: str, widths: Sequence[int], lead: tuple[int, ...] = ()) -> list[Part]:
+    """An MLP's matrices and biases; the source counts its activations as layers too."""
+    parts: list[Part] = []
+    for layer, (i, o) in enumerate(pairwise(widths)):
+        parts += [
+            Part(f"{ours}weights.{layer}", f"{key}{2 * layer}.W", (*lead, i, o)),
+            Part(f"{ours}biases.{layer}", f"{key}{2 * layer}.b", (*lead, o)),
+        ]
+    return parts
+
+
+def _per_site(settings: Settings, sites: list[_Site]) -> ImportanceSource:
+    ci = settings.ci_config
+    hidden = _needed(ci.hidden_dims, "hidden_dims", ci.fn_type)
+    parts: list[Part] = []
+    constants: dict[str, Tensor] = {}
+    for site in sites:
+        shared = ci.fn_type == "shared_mlp"
+        width = 1 if ci.fn_type == "mlp" else site.d_in
+        ours, key = f"importance.{site.address}.", f"{site.path.replace('.', '-')}.layers."
+        if shared:
+            parts += _layers(ours, key, [width, *hidden, site.n_components])
+        else:
+            parts += _layers(ours, key, [width, *hidden, 1], (site.n_components,))
+        seen = site.n_components if ci.fn_type == "mlp" else site.d_in
+        constants[f"{ours}mean"] = torch.zeros(seen)
+        constants[f"{ours}scale"] = torch.ones(seen)
+    config = ImportanceConfig(kind=cast("SiteKind", ci.fn_type), hidden=hidden, sigmoid=settings.sigmoid_type)
+    return ImportanceSource(config, tuple(parts), False, constants, {})
+
+
+def _sorted(sites: list[_Site]) -> list[_Site]:
+    """Global functions take modules in the order of their names as strings, so 10 comes before 2."""
+    return sorted(sites, key=lambda site: site.path)
+
+
+def _shared_mlp(settings: Settings, sites: list[_Site]) -> ImportanceSource:
+    ordered = _sorted(sites)
+    hidden = _needed(settings.ci_config.hidden_dims, "hidden_dims", "global_shared_mlp")
+    widths = [sum(s.d_in for s in ordered), *hidden, sum(s.n_components for s in ordered)]
+    config = ImportanceConfig(
+        kind="global_shared_mlp",
+        hidden=hidden,
+        sigmoid=settings.sigmoid_type,
+        order=tuple(site.address for site in ordered),
+    )
+    return ImportanceSource(config, tuple(_layers(_GLOBAL, "layers.", widths)), True, {}, {})
+
+
+def _transformer(settings: Settings, sites: list[_Site]) -> ImportanceSource:
+    ordered = _sorted(sites)
+    sizes = _needed(
+        settings.ci_config.simple_transformer_ci_cfg, "simple_transformer_ci_cfg", "global_shared_transformer"
+    )
+    d, attention = sizes.d_model, sizes.attn_config
+    hidden = (4 * d,) if sizes.mlp_hidden_dim is None else sizes.mlp_hidden_dim
+    config = ImportanceConfig(
+        kind="global_shared_transformer",
+        sigmoid=settings.sigmoid_type,
+        order=tuple(site.address for site in ordered),
+        transformer=TransformerImportance(
+            d_model=d,
+            n_blocks=sizes.n_blocks,
+            n_heads=attention.n_heads,
+            mlp_hidden=hidden,
+            max_length=attention.max_len,
+            rope_base=attention.rope_base,
+        ),
+    )
+    d_in, total = sum(s.d_in for s in ordered), sum(s.n_components for s in ordered)
+    parts = _linear(f"{_GLOBAL}input", "_input_projector", d_in, d)
+    parts += _linear(f"{_GLOBAL}output", "_output_head", d, total)
+    derived: dict[str, Tensor] = {}
+    for block in range(sizes.n_blocks):
+        ours, key = f"{_GLOBAL}blocks.{block}.", f"_blocks.{block}."
+        parts += _attention(f"{ours}attn.", f"{key}attn.", d)
+        parts += _layers(f"{ours}mlp.", f"{key}mlp.", [d, *hidden, d])
+        derived[f"{key}attn.rope.inv_freq"] = _frequencies(d, attention)
+    return ImportanceSource(config, tuple(parts), True, {}, derived)
+
+
+def _linear(ours: str, key: str, d_in: int, d_out: int) -> list[Part]:
+    return [Part(f"{ours}.weight", f"{key}.W", (d_in, d_out)), Part(f"{ours}.bias", f"{key}.b", (d_out,))]
+
+
+def _attention(ours: str, key: str, d: int) -> list[Part]:
+    names = (("q", "q_proj"), ("k", "k_proj"), ("v", "v_proj"), ("o", "out_proj"))
+    return [Part(f"{ours}{our}", f"{key}{their}.weight", (d, d)) for our, their in names]
+
+
+def _frequencies(d_model: int, attention: AttentionSettings) -> Tensor:
+    d_head = d_model // attention.n_heads
+    return attention.rope_base ** (-torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)
