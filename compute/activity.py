@@ -58,10 +58,10 @@ def activity(
     is read here is what they do in it.
     """
     _, inputs = model.clean_pass(tokens)
+    importance_at = model.importance_at(inputs)
     for address in sorted(model.addresses) if sites is None else sites:
         activation = inputs[address] @ model.V(address)
-        importance = model.causal_importance({address: inputs[address]}, {address: activation})[address]
-        yield address, importance, activation * model.U(address).norm(dim=1)
+        yield address, importance_at(address, activation), activation * model.U(address).norm(dim=1)
 
 
 def firings(

@@ -1,7 +1,8 @@
-"""Causal-importance networks: from what a site sees to one number per component and position.
+"""Causal-importance networks of single sites: from what a site sees to a number per component.
 
-Three kinds, named as in the public parameter-decomposition code. All return z [..., C] before the
-sigmoid (compute/decomposition/sigmoids.py).
+Named as in the public parameter-decomposition code. All return z [..., C] before the sigmoid
+(compute/decomposition/sigmoids.py); compute/decomposition/global_importance.py has those kinds that
+see all sites.
 
 =============  ==============================  ===========================================
 kind           input                           network
@@ -10,6 +11,8 @@ kind           input                           network
 ``vector_mlp`` the site's input x              one MLP d_in → hidden → 1 for each component
 ``shared_mlp`` the site's input x              one MLP d_in → hidden → C for the site
 =============  ==============================  ===========================================
+
+Runs of the public code do not standardise inputs: theirs have a mean of 0 and a scale of 1.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compute.decomposition.importance_config import ImportanceKind
+from compute.decomposition.importance_config import SiteKind
 
 
 class ImportanceFunction(nn.Module):
@@ -35,9 +38,9 @@ class ImportanceFunction(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, kind: ImportanceKind, d_in: int, n_components: int, hidden: tuple[int, ...]) -> None:
+    def __init__(self, kind: SiteKind, d_in: int, n_components: int, hidden: tuple[int, ...]) -> None:
         super().__init__()
-        self.kind: ImportanceKind = kind
+        self.kind: SiteKind = kind
         width = {"mlp": n_components, "vector_mlp": d_in, "shared_mlp": d_in}[kind]
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))

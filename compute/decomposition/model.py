@@ -6,15 +6,16 @@ output is a U + x Δᵀ + b, where Δ = W − (V U)ᵀ is the delta, what the co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from compute.address import Address, parse_address
+from compute.decomposition.global_importance import GlobalImportance, build_global
 from compute.decomposition.importance import ImportanceFunction
-from compute.decomposition.importance_config import ImportanceConfig
-from compute.decomposition.sigmoids import lower_leaky
+from compute.decomposition.importance_config import SITE_KINDS, ImportanceConfig
+from compute.decomposition.sigmoids import MASK_SIGMOIDS
 from compute.targets.export import export_target
 from compute.targets.model import SiteFunction, TargetModel, Trace
 from compute.topology import Topology
@@ -55,7 +56,13 @@ class Decomposition(nn.Module):
             c, name = self.n_components[address], _name(address)
             self._V[name] = nn.Parameter(torch.zeros(site.d_in, c))
             self._U[name] = nn.Parameter(torch.zeros(c, site.d_out))
-            self._importance[name] = ImportanceFunction(importance.kind, site.d_in, c, importance.hidden)
+            if importance.kind in SITE_KINDS:
+                function = ImportanceFunction(importance.kind, site.d_in, c, importance.hidden)
+                self._importance[name] = function
+        if importance.is_global:
+            sites = self.topology.sites.items()
+            sizes = {address: (site.d_in, self.n_components[address]) for address, site in sites}
+            self._importance["global"] = build_global(importance, sizes)
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -75,9 +82,25 @@ class Decomposition(nn.Module):
         return self._U[_name(address)]
 
     def importance_function(self, address: Address) -> ImportanceFunction:
+        """The function of a site; of a decomposition with a global one there is none."""
         function = self._importance[_name(address)]
         assert isinstance(function, ImportanceFunction)
         return function
+
+    @property
+    def global_importance(self) -> GlobalImportance | None:
+        """The function of all sites together, where the kind is a global one."""
+        if not self.importance.is_global:
+            return None
+        function = self._importance["global"]
+        assert isinstance(function, GlobalImportance)
+        return function
+
+    def _importance_functions(self) -> dict[str, nn.Module]:
+        """All there are, by what their tensors are named after."""
+        if self.global_importance is not None:
+            return {"global": self.global_importance}
+        return {str(address): self.importance_function(address) for address in self.addresses}
 
     def bias(self, address: Address) -> Tensor | None:
         return self.target.linear(address).bias
@@ -89,18 +112,44 @@ class Decomposition(nn.Module):
     def causal_importance(
         self, inputs: Mapping[Address, Tensor], activations: Mapping[Address, Tensor] | None = None
     ) -> dict[Address, Tensor]:
-        """Importances in [0, 1], [..., C] per site, from each site's input [..., d_in] in the target.
+        """Importances [..., C] per site, from each site's input [..., d_in] in the target.
 
+        They are in [0, 1] but for the sigmoids that leave it, see compute/decomposition/sigmoids.py.
+        Per-site kinds take the inputs of any sites. Global kinds need those of all, [B, T, d_in] with
+        whole sequences, and raise ``ValueError`` naming the sites that are missing.
         ``activations`` x V [..., C], where the caller has them already, save computing them again.
         """
+        at = self.importance_at(inputs)
         return {
-            address: lower_leaky(
-                self.importance_function(address)(
-                    x, x @ self.V(address) if activations is None else activations[address]
-                )
-            )
-            for address, x in inputs.items()
+            address: at(address, None if activations is None else activations[address]) for address in inputs
         }
+
+    def importance_at(self, inputs: Mapping[Address, Tensor]) -> Callable[[Address, Tensor | None], Tensor]:
+        """:meth:`causal_importance` for one site at a time: a function of the site and its activations.
+
+        What is as wide as the components is computed only when it is asked for, so that who goes
+        from site to site never holds more than one.
+        """
+        squash = MASK_SIGMOIDS[self.importance.sigmoid]
+        together = self.global_importance
+        if together is not None:
+            missing = [str(address) for address in together.order if address not in inputs]
+            if missing:
+                raise ValueError(
+                    f"{self.importance.kind} needs the inputs of all sites at once; "
+                    f"there are none of {', '.join(missing)}"
+                )
+            hidden = together.hidden(inputs)
+            return lambda address, _: squash(together.head(address, hidden[address]))
+
+        def at(address: Address, activations: Tensor | None) -> Tensor:
+            x = inputs[address]
+            if activations is None:
+                # Only this kind looks at them.
+                activations = x @ self.V(address) if self.importance.kind == "mlp" else x
+            return squash(self.importance_function(address)(x, activations))
+
+        return at
 
     @torch.no_grad()
     def clean_pass(self, tokens: Tensor, trace: Trace | None = None) -> tuple[Tensor, dict[Address, Tensor]]:
@@ -156,8 +205,9 @@ class Decomposition(nn.Module):
         for address in self.addresses:
             tensors[f"components.{address}.V"] = self.V(address)
             tensors[f"components.{address}.U"] = self.U(address)
-            for name, value in self.importance_function(address).state_dict().items():
-                tensors[f"importance.{address}.{name}"] = value
+        for owner, function in self._importance_functions().items():
+            for name, value in function.state_dict().items():
+                tensors[f"importance.{owner}.{name}"] = value
         return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
     def import_tensors(self, tensors: Mapping[str, Tensor]) -> None:
@@ -181,8 +231,9 @@ class Decomposition(nn.Module):
             for address in self.addresses:
                 self.V(address).copy_(tensors[f"components.{address}.V"])
                 self.U(address).copy_(tensors[f"components.{address}.U"])
-                prefix = f"importance.{address}."
-                self.importance_function(address).load_state_dict(
+            for name, function in self._importance_functions().items():
+                prefix = f"importance.{name}."
+                function.load_state_dict(
                     {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
                 )
 

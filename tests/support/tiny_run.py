@@ -17,7 +17,7 @@ import torch
 from compute.address import OUTPUT
 from compute.attribution.engine import AttributionEngine
 from compute.attribution.sums import ReadPointLayout, RowBlock, layout
-from compute.decomposition.importance_config import ImportanceConfig
+from compute.decomposition.importance_config import ImportanceKind, SigmoidKind
 from compute.decomposition.model import Decomposition
 from compute.targets.config import Family, TargetConfig
 from compute.targets.model import TargetModel
@@ -26,6 +26,7 @@ from storage.layout import Settings
 from storage.run_directory import RunDirectory, RunInfo, RunNote, RunSite, write_run
 from storage.statistics import write_statistics
 from storage.writer import StoreWriter
+from tests.support.importance_kinds import tiny_importance
 from tests.support.naive_harvest import write_naive_harvest
 
 TEXT = "the quick brown fox jumps over a lazy dog and then it rests in warm grass until evening comes"
@@ -42,6 +43,8 @@ def tiny_decomposition(
     sites: Collection[str] | None = None,
     fused: bool = False,
     gated: bool | None = None,
+    importance: ImportanceKind = "shared_mlp",
+    sigmoid: SigmoidKind = "leaky_hard",
 ) -> Decomposition:
     """A random target of width 16 with random components and importances.
 
@@ -68,7 +71,7 @@ def tiny_decomposition(
         modules = target.topology.modules
         chosen = [address for address in modules if sites is None or str(address) in sites]
         counts = {address: n_components + i % 3 for i, address in enumerate(chosen)}
-        decomposition = Decomposition(target, counts, ImportanceConfig(kind="shared_mlp", hidden=(8,)))
+        decomposition = Decomposition(target, counts, tiny_importance(importance, counts, sigmoid))
     with torch.no_grad():
         for parameter in decomposition.parameters():
             scale = 0.3 if parameter.dim() > 1 else 0.1
@@ -242,6 +245,8 @@ def make_tiny_run(
     sites: Collection[str] | None = None,
     fused: bool = False,
     gated: bool | None = None,
+    importance: ImportanceKind = "shared_mlp",
+    sigmoid: SigmoidKind = "leaky_hard",
     text: bool = True,
     notes: Sequence[RunNote] = (),
     source_paths: Mapping[str, str] | None = None,
@@ -273,6 +278,8 @@ def make_tiny_run(
         sites=sites,
         fused=fused,
         gated=gated,
+        importance=importance,
+        sigmoid=sigmoid,
     )
     source_paths = source_paths or {}
     info = RunInfo(
