@@ -278,8 +278,10 @@ def _changed_pass(
     inputs: dict[Address, Tensor] = {}
 
     def site(address: Address, x: Tensor) -> Tensor:
-        inputs[address] = x[0]
         linear, bias = target.linear(address), decomposition.bias(address)
+        if address not in decomposition.n_components:
+            return linear(x)
+        inputs[address] = x[0]
         V, U = decomposition.V(address), decomposition.U(address)
         y = linear(x)
         if components_only:
@@ -471,6 +473,8 @@ def _held_pass(
     inputs: dict[Address, Tensor] = {}
 
     def site(address: Address, x: Tensor) -> Tensor:
+        if address not in decomposition.n_components:
+            return decomposition.target.linear(address)(x)
         inputs[address] = x[0]
         y = leaves[address, "component"] @ decomposition.U(address)
         if delta == "node":

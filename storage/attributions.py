@@ -19,7 +19,7 @@ from storage.errors import NotComputedError, StoreDamagedError
 from storage.index import FILES as INDEX_FILES
 from storage.index import Index, build_index
 from storage.keys import KeySpace
-from storage.layout import Manifest, Metric, ReadPoint
+from storage.layout import Manifest, Metric, Normalisation, ReadPoint, has_frozen
 from storage.manifest import MANIFEST, read_manifest
 from storage.model_tensors import ModelTensors
 from storage.numbers import Edge, EdgeValue, Numbers
@@ -50,14 +50,20 @@ class AttributionStore:
 
     @classmethod
     def open(cls, path: Path, tensors: ModelTensors | None, model_sha256: str) -> AttributionStore:
-        """Raises :class:`StoreDamagedError` for a damaged manifest, missing or cut files, or a store
-        that was made from another model."""
+        """``tensors`` are those of the run's model, None where it came without.
+
+        Raises :class:`StoreDamagedError` for a damaged manifest, missing or cut files, or a store that
+        was made from another model.
+        """
         manifest = read_manifest(path)
         if manifest.settings.model_sha256 != model_sha256:
             raise StoreDamagedError(
                 path / MANIFEST, "belongs to another model than this run's model.safetensors"
             )
-        if tensors is None:
+        if manifest.tensors is not None:
+            tensors = ModelTensors(path / manifest.tensors)
+        has_outputs = any("output" in point.readers for point in manifest.settings.layouts)
+        if tensors is None and (manifest.model_tensors or has_outputs):
             raise StoreDamagedError(path / MANIFEST, "needs a model that its run does not have")
         operands = Operands(tensors, manifest.model_tensors, centred_norm=manifest.settings.centred_norm)
         operands.check_fit(manifest.settings)
@@ -87,13 +93,20 @@ class AttributionStore:
         return self.manifest.abs_tokens
 
     @property
+    def normalisation(self) -> Normalisation:
+        return self.manifest.settings.normalisation
+
+    @property
     def n_groups(self) -> int:
+        """Groups of documents that standard errors rest on; 0: there are none."""
         return self.manifest.settings.n_groups
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        computed = self.manifest.settings.metrics
-        return ("attr", "attr_abs", "attr_frozen") if "attr_abs" in computed else ("attr", "attr_frozen")
+        """The metrics that can be asked for."""
+        settings = self.manifest.settings
+        stored: tuple[Metric, ...] = ("attr", "attr_abs") if "attr_abs" in settings.metrics else ("attr",)
+        return (*stored, "attr_frozen") if has_frozen(settings) else stored
 
     @property
     def has_output_abs(self) -> bool:
@@ -113,8 +126,7 @@ class AttributionStore:
         Raises :class:`UnknownKeyError`, :class:`NotComputedError`, :class:`StoreDamagedError`.
         """
         reader, target = self._keys.target(key)
-        if metric == "attr_abs":
-            self._numbers.check_abs(reader, target)
+        self._numbers.check(metric, reader, target)
         point = self._keys.point_of[reader]
         index = self._index_for(k)
         if index is not None:
@@ -191,12 +203,12 @@ class AttributionStore:
         """
         rows = {point.name: row for point, row in self._keys.source(source)}
         reader, index = self._keys.target(target)
-        if metric == "attr_abs":
-            self._numbers.check_abs(reader, index)
+        self._numbers.check(metric, reader, index)
         point = self._keys.point_of[reader]
         tokens = self._tokens(metric)
         if point.name not in rows:
-            return Attribution(0.0, 0.0, None, 0, tokens, connected=False, scale_free=False)
+            support = 0 if self.n_groups else None
+            return Attribution(0.0, 0.0, None, support, tokens, connected=False, scale_free=False)
         edge = Edge(point, rows[point.name], reader, index)
         raw = self._numbers.edges([edge], metric, normalised=False)[0]
         shown = self._numbers.edges([edge], metric, normalised=True)[0] if normalised else raw
@@ -225,7 +237,7 @@ class AttributionStore:
         """
         read_manifest(self.path)
         for entry in sorted(self.path.iterdir()):
-            if entry.name not in (MANIFEST, *INDEX_FILES, *self.manifest.sizes):
+            if entry.name not in (MANIFEST, self.manifest.tensors, *INDEX_FILES, *self.manifest.sizes):
                 raise StoreDamagedError(entry, "does not belong to this store", "move it elsewhere")
         self._operands.verify()
         self._index_read = False
@@ -264,10 +276,11 @@ class AttributionStore:
         if not every:
             raise NotComputedError(f"{key} flows into output tokens only, and these were not asked for")
         if metric != "attr_abs":
+            self._numbers.check(metric, every[0][2])
             return every
         covered = [place for place in every if self._numbers.has_abs(place[2])]
         if not covered:
-            self._numbers.check_abs(every[0][2])
+            self._numbers.check(metric, every[0][2])
         return covered
 
     def _tokens(self, metric: Metric) -> int:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compute.address import Key, parse_address
+from compute.address import OUTPUT, Key, parse_address
 from storage.attributions import AttributionStore
 from storage.blocks import BlockWriter
 from storage.compact_codes import pack_deviations, pack_relative_errors
@@ -49,7 +49,7 @@ class _Encoder:
 
     def statistic(self, name: str) -> None:
         self.arrays[name] = self.planes.total(name).astype(np.float64)
-        if name.removeprefix(ABS_PART).startswith(_BY_GROUP):
+        if self.settings.n_groups and name.removeprefix(ABS_PART).startswith(_BY_GROUP):
             self.arrays[f"{name}/groups"] = self.planes.groups(name)[:, 0].astype(np.float32)
 
     def _half(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -64,20 +64,24 @@ class _Encoder:
     def signed(self, name: str, point: ReadPoint, n_rows: int) -> None:
         """A ``signed/`` or ``frozen_delta/`` array, a few hundred rows at a time."""
         kept: list[np.ndarray] = []
-        pieces: dict[str, list[np.ndarray]] = {"values": [], "scale": [], "codes": [], "code_scale": []}
+        pieces: dict[str, list[np.ndarray]] = {"values": [], "scale": []}
+        if self.settings.n_groups:
+            pieces |= {"codes": [], "code_scale": []}
         for start in range(0, n_rows, _ROWS):
             band = slice(start, min(start + _ROWS, n_rows))
             total = self.planes.total(name, band).astype(np.float64)
             occurs = np.flatnonzero(np.abs(total).max(1, initial=0.0) > 0)
             shares, scale = self._half(total[occurs])
+            kept.append(occurs + start)
+            pieces["values"].append(shares)
+            pieces["scale"].append(scale)
+            if not self.settings.n_groups:
+                continue
             groups = self.planes.groups(name, band)[:, occurs]
             expected = shares.astype(np.float64) * scale[:, None]
             share = self._shares(point, occurs + start, delta=name.startswith("frozen_delta/"))
             deviations = groups - share[:, :, None] * expected
             codes, code_scale = pack_deviations(deviations.transpose(1, 0, 2))
-            kept.append(occurs + start)
-            pieces["values"].append(shares)
-            pieces["scale"].append(scale)
             pieces["codes"].append(codes.reshape(len(occurs), -1))
             pieces["code_scale"].append(code_scale)
         self.arrays[f"{name}/rows"] = np.concatenate(kept).astype(np.int32)[None]
@@ -97,6 +101,25 @@ class _Encoder:
             values = self.arrays[f"{name}/groups"][:, index].astype(np.float64)
             shares[:, i] = values / max(values.sum(), 1e-10)
         return shares
+
+    def single(self, name: str, point: ReadPoint, rows: np.ndarray) -> None:
+        """An array of single edges of a store without groups, of the target rows given."""
+        part = name.startswith("abs/") and self.planes.has(f"{ABS_PART}tokens")
+        names = [denominator_name(self.settings, block, part=part) for block in point.blocks]
+        pieces = [
+            np.broadcast_to(self.planes.total(one)[0], block.count)
+            for one, block in zip(names, point.blocks, strict=True)
+        ]
+        denominators = np.concatenate(pieces)
+        columns = np.flatnonzero(denominators > 0)
+        total = self.planes.total(name)[rows][:, columns]
+        self._edges(name, total / denominators[columns], columns)
+
+    def _edges(self, name: str, values: np.ndarray, columns: np.ndarray) -> None:
+        """Edges [targets, columns] as means of their source."""
+        self.arrays[f"{name}/values"], scale = self._half(values)
+        self.arrays[f"{name}/scale"] = scale[None]
+        self.arrays[f"{name}/columns"] = columns.astype(np.int32)[None]
 
     def absolute(self, reader: str, point: ReadPoint, rows: np.ndarray, squares: str) -> None:
         """An ``abs/`` array, of the target rows given; ``squares`` names the targets' sums of squares."""
@@ -121,10 +144,8 @@ class _Encoder:
                 jackknife = standard_errors(of_row, source[:, columns], spread, tokens, normalised=True)
                 rms = max(float(np.sqrt(square_groups[:, targets[i]].sum() / tokens.sum())), 1e-10)
                 errors[i] = pack_relative_errors(jackknife, values[i] / rms)
-        self.arrays[f"{name}/values"], scale = self._half(values)
-        self.arrays[f"{name}/scale"] = scale[None]
+        self._edges(name, values, columns)
         self.arrays[f"{name}/errors"] = errors
-        self.arrays[f"{name}/columns"] = columns.astype(np.int32)[None]
 
     def _source_groups(self, point: ReadPoint) -> np.ndarray:
         """attr_abs denominators of a read point by group, [groups, n_rows]."""
@@ -164,11 +185,14 @@ def compact(run: RunDirectory, subrun: str | None = None, *, abs_above: float = 
         return statistics.site("ci_max", parse_address(address)) > abs_above
 
     for point in settings.layouts:
-        encoder.signed(f"signed/{point.name}", point, point.n_rows)
+        if planes.has(f"signed/{point.name}"):
+            encoder.signed(f"signed/{point.name}", point, point.n_rows)
         deltas = sum(block.kind == "delta" for block in point.blocks)
-        if point.operation == "norm" and deltas:
+        if deltas and planes.has(f"frozen_delta/{point.name}"):
             encoder.signed(f"frozen_delta/{point.name}", point, deltas)
         for reader in point.readers:
+            if planes.has(f"edges/{reader}"):
+                encoder.single(f"edges/{reader}", point, np.arange(point.d_in))
             if planes.has(f"abs/{reader}"):
                 abs_targets |= _absolute(encoder, reader, point, keeps)
     store_id = secrets.token_hex(16)
@@ -182,6 +206,8 @@ def compact(run: RunDirectory, subrun: str | None = None, *, abs_above: float = 
         for name, values in encoder.arrays.items():
             writer.write(name, 0, 0, values[None])
         writer.close()
+        if manifest.tensors is not None:
+            shutil.copyfile(store.path / manifest.tensors, work / manifest.tensors)
         changes = {
             "encoding": "compact",
             "store_id": store_id,
@@ -195,7 +221,10 @@ def compact(run: RunDirectory, subrun: str | None = None, *, abs_above: float = 
         write_manifest(work, made)
         loss = {"rounding_of_row_maximum": encoder.row_error} | _measure(run, store, work)
         write_manifest(
-            work, made.model_copy(update={"encoding_loss": loss, "encoding_note": _note(loss, abs_above)})
+            work,
+            made.model_copy(
+                update={"encoding_loss": loss, "encoding_note": _note(loss, abs_above, settings)}
+            ),
         )
         return publish(work, folder)
     finally:
@@ -215,18 +244,21 @@ def _absolute(
     kept = keeps(reader)
     every = np.arange(len(kept)) if chosen is None else np.asarray(chosen)
     rows = np.flatnonzero(kept[every])
-    encoder.absolute(reader, point, rows, f"{part}activation_square_sum/{reader}")
+    if encoder.settings.n_groups:
+        encoder.absolute(reader, point, rows, f"{part}activation_square_sum/{reader}")
+    else:
+        encoder.single(f"abs/{reader}", point, rows)
     return {} if len(rows) == len(kept) else {reader: tuple(int(i) for i in every[rows])}
 
 
 def _measure(run: RunDirectory, full: AttributionStore, work: Path) -> dict[str, float]:
     """How far values and standard errors of strongest entries move, over keys spread over the model."""
-    rounded = AttributionStore.open(work, run.model_tensors(), run.info.files["model.safetensors"])
+    rounded = run.open_attributions(work)
     every = [(site.parsed, i) for site in run.info.sites for i in range(site.n_components)]
     every = every[:: max(1, len(every) // _SAMPLED_KEYS)]
-    keys = [Key(address, index) for address, index in every] + [
-        Key(parse_address("output"), i) for i in range(8)
-    ]
+    keys = [Key(address, index) for address, index in every]
+    if any("output" in point.readers for point in full.manifest.settings.layouts):
+        keys += [Key(OUTPUT, i) for i in range(8)]
     value_errors: list[float] = []
     error_errors: list[float] = []
     for metric in full.metrics:
@@ -248,12 +280,17 @@ def _measure(run: RunDirectory, full: AttributionStore, work: Path) -> dict[str,
     }
 
 
-def _note(loss: dict[str, float], abs_above: float) -> str:
+def _note(loss: dict[str, float], abs_above: float, settings: Settings) -> str:
     left_out = f"whose importance is nowhere above {abs_above:g}" if abs_above > 0 else "that are never alive"
-    return (
+    sentences = [
         f"Values are rounded to {loss['rounding_of_row_maximum']:.1e} of the largest in their row at most; the "
-        f"strongest entries moved by {loss['strongest_values_largest_relative_error']:.1e} of their value at most. "
-        f"Standard errors moved by {loss['standard_errors_median_relative_error']:.1%} (median) and less than "
-        f"{loss['standard_errors_95_percent_below']:.1%} (95 % of them). attr_abs leaves out targets "
-        f"{left_out}."
-    )
+        f"strongest entries moved by {loss['strongest_values_largest_relative_error']:.1e} of their value at most."
+    ]
+    if settings.n_groups:
+        sentences.append(
+            f"Standard errors moved by {loss['standard_errors_median_relative_error']:.1%} (median) and less "
+            f"than {loss['standard_errors_95_percent_below']:.1%} (95 % of them)."
+        )
+    if "attr_abs" in settings.metrics:
+        sentences.append(f"attr_abs leaves out targets {left_out}.")
+    return " ".join(sentences)

@@ -9,17 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Final, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from compute.address import Address, Key, parse_address
 
 FORMAT = "tributary-attributions"
 VERSION = 1
+#: The file of a store that came with tensors of its own.
+TENSORS: Final = "tensors.safetensors"
 GROUPS = 16
 RowKind = Literal["embed", "position", "component", "delta", "bias"]
-Operation = Literal["norm", "attention", "mlp"]
+#: ``unknown``: of a read point that was imported without its model.
+Operation = Literal["norm", "attention", "mlp", "unknown"]
+#: Formats of published attribution files (backend/importing/attribution_files.py).
+ImportedFormat = Literal["four-edge", "two-matrix"]
+#: ``rms``: by the source's denominator and the target's RMS. ``tokens``: a mean over all tokens.
+Normalisation = Literal["rms", "tokens"]
 Metric = Literal["attr", "attr_abs", "attr_frozen"]
 
 #: Statistics that exist a second time under ``abs_part/`` when attr_abs rests on a part of the tokens.
@@ -27,6 +41,8 @@ ABS_PART = "abs_part/"
 #: Bytes of one block of totals, and of one bundle of group values: the units of reading and checking.
 _TOTAL_BYTES, _GROUP_BYTES = 1 << 14, 1 << 14
 _TILE, _GROUP_TILE = 64, 16
+#: Arrays that hold one number for each edge, [targets, rows].
+EDGE_ARRAYS = ("abs/", "edges/")
 
 
 class _Model(BaseModel):
@@ -55,6 +71,8 @@ class _SumsReadPoint(Protocol):
     def readers(self) -> tuple[Address, ...]: ...
     @property
     def blocks(self) -> Sequence[_SumsRowBlock]: ...
+    @property
+    def through(self) -> tuple[Address, ...]: ...
 
 
 class RowBlock(_Model):
@@ -77,13 +95,22 @@ class RowBlock(_Model):
 
 
 class ReadPoint(_Model):
-    """A vector that the ``readers`` (targets) read, and the rows (sources) that flow into it."""
+    """A vector that the ``readers`` (targets) read, and the rows (sources) that flow into it.
+
+    Where the reader's edges are stored one by one, ``d_in`` is how many components it has.
+    """
 
     name: str
     operation: Operation
     d_in: int = Field(ge=1)
     readers: tuple[str, ...]
     blocks: tuple[RowBlock, ...]
+    #: Modules left whole on the way from the sources; not written where there are none.
+    through: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if name != "through" or value}
 
     @property
     def n_rows(self) -> int:
@@ -92,7 +119,8 @@ class ReadPoint(_Model):
     @property
     def scale_free(self) -> bool:
         """Whether embeddings are the only source of a norm: their attributions cancel up to eps."""
-        return self.operation == "norm" and all(block.kind == "embed" for block in self.blocks)
+        embeddings = all(block.kind == "embed" for block in self.blocks)
+        return self.operation == "norm" and embeddings and not self.through
 
     def block_at(self, row: int) -> RowBlock:
         """The row block that holds ``row``."""
@@ -124,7 +152,8 @@ class Settings(_Model):
     #: ``none``, ``all`` or ``top:N``.
     output_abs: str = "none"
     abs_targets: dict[str, tuple[int, ...]] = Field(default_factory=dict)
-    n_groups: int = Field(default=GROUPS, ge=2, le=4096)
+    #: 0: sums over the whole text alone, from which no standard errors follow.
+    n_groups: int = Field(default=GROUPS, ge=0, le=4096)
     layouts: tuple[ReadPoint, ...]
     #: Whether norms remove the mean (LayerNorm).
     centred_norm: bool
@@ -132,6 +161,31 @@ class Settings(_Model):
     corpus_sha256: str
     #: What else decides the numbers: batches, share of tokens with attr_abs, number type …
     options: dict[str, str] = Field(default_factory=dict)
+    #: The format of the published file that the sums were imported from; None: computed here. Not
+    #: written where it is None.
+    imported_from: ImportedFormat | None = None
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if name != "imported_from" or value}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.n_groups == 1:
+            raise ValueError("one group of documents is none")
+        for point in self.layouts:
+            if len(point.readers) > 1 and any(map(self.edgewise, point.readers)):
+                raise ValueError(f"edges into {point.name} are stored one by one, but it has several readers")
+        return self
+
+    def edgewise(self, reader: str) -> bool:
+        """Whether ``attr`` into a reader is stored edge by edge, and not in the space of its read point."""
+        return self.imported_from is not None and reader != "output"
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How values are normalised where nothing else is asked for."""
+        return "tokens" if self.imported_from == "two-matrix" else "rms"
 
     @classmethod
     def of_sums(
@@ -151,6 +205,7 @@ class Settings(_Model):
                     RowBlock(address=str(b.address), kind=b.kind, offset=b.offset, count=b.count)
                     for b in point.blocks
                 ),
+                through=tuple(str(address) for address in point.through),
             )
             for point in layouts
         )
@@ -158,10 +213,18 @@ class Settings(_Model):
         return cls(layouts=points, abs_targets=targets, **rest)
 
 
+def has_frozen(settings: Settings) -> bool:
+    """Whether frozen-norm attributions can be made: they need to be known from weights and one number
+    for each source, which they are where no path crosses a matrix that was left whole."""
+    return settings.imported_from is None and not any(point.through for point in settings.layouts)
+
+
 def site_sizes(settings: Settings) -> dict[str, int]:
-    """Components of every site, and of ``output`` the tokens: all sites are sources somewhere."""
+    """Components of every site, and of ``output`` the tokens: all sites are sources somewhere, or their
+    edges are stored one by one."""
     sizes: dict[str, int] = {}
     for point in settings.layouts:
+        sizes.update((reader, point.d_in) for reader in point.readers if settings.edgewise(reader))
         for block in point.blocks:
             if block.kind == "component":
                 sizes[block.address] = block.count
@@ -181,7 +244,7 @@ class BlockPlan(_Model):
 class ArrayPlan(_Model):
     """One array: shape [rows, columns] (statistics: one row), and its blocks in the files.
 
-    A compact store has one file, and no plan for ``groups``.
+    A compact store, and one without groups, has one file, and no plan for ``groups``.
     """
 
     name: str
@@ -207,8 +270,14 @@ class Manifest(_Model):
     encoding_note: str | None = None
     encoding_loss: dict[str, float] = Field(default_factory=dict)
     model_tensors: dict[str, TensorCheck]
+    #: The file of this store that holds ``model_tensors``; None, and not written: they are the model's.
+    tensors: Literal["tensors.safetensors"] | None = None
     arrays: tuple[ArrayPlan, ...]
     sizes: dict[str, int]
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if name != "tensors" or value}
 
 
 def _ceil(a: int, b: int) -> int:
@@ -221,7 +290,7 @@ def _power(n: int) -> int:
 
 
 def block_shape(name: str, shape: tuple[int, int], itemsize: int) -> tuple[int, int]:
-    """Block of the totals: tiles for ``abs/``, whole rows for signed sums, long runs for statistics."""
+    """Block of the totals: tiles for ``abs/`` and ``edges/``, whole rows for signed sums, long runs for statistics."""
     return _block(name, shape, _TILE, _TOTAL_BYTES // itemsize)
 
 
@@ -234,7 +303,7 @@ def _block(name: str, shape: tuple[int, int], tile: int, elements: int) -> tuple
     rows, columns = max(shape[0], 1), max(shape[1], 1)
     if rows == 1:
         return 1, min(columns, _power(elements))
-    if name.startswith("abs/"):
+    if name.startswith(EDGE_ARRAYS):
         return min(rows, tile), min(columns, tile)
     return min(rows, _power(elements // columns)), columns
 
@@ -242,7 +311,8 @@ def _block(name: str, shape: tuple[int, int], tile: int, elements: int) -> tuple
 def plan_arrays(
     shapes: Mapping[str, tuple[int, ...]], n_groups: int
 ) -> tuple[tuple[ArrayPlan, ...], dict[str, int]]:
-    """Plans for arrays of these shapes, in sorted order, and the sizes of the two files in bytes.
+    """Plans for arrays of these shapes, in sorted order, and the sizes of the files in bytes: two, or one
+    where there are no groups.
 
     Arrays of two dimensions are float32, statistics (one dimension) float64. Each block is followed
     by an eight-byte word that holds its CRC-32.
@@ -255,19 +325,22 @@ def plan_arrays(
         dtype: Literal["<f4", "<f8"] = "<f8" if len(raw) == 1 else "<f4"
         size = 8 if dtype == "<f8" else 4
         r, c = block_shape(name, shape, size)
-        gr, gc = group_block_shape(name, shape, size, n_groups)
+        bundle = None
+        if n_groups:
+            gr, gc = group_block_shape(name, shape, size, n_groups)
+            bundle = BlockPlan(offset=groups, rows=gr, columns=gc)
+            groups += _ceil(shape[0], gr) * _ceil(shape[1], gc) * record_size(n_groups * gr * gc * size)
         plans.append(
             ArrayPlan(
                 name=name,
                 shape=shape,
                 dtype=dtype,
                 total=BlockPlan(offset=totals, rows=r, columns=c),
-                groups=BlockPlan(offset=groups, rows=gr, columns=gc),
+                groups=bundle,
             )
         )
         totals += _ceil(shape[0], r) * _ceil(shape[1], c) * record_size(r * c * size)
-        groups += _ceil(shape[0], gr) * _ceil(shape[1], gc) * record_size(n_groups * gr * gc * size)
-    return tuple(plans), {"totals.bin": totals, "groups.bin": groups}
+    return tuple(plans), {"totals.bin": totals} | ({"groups.bin": groups} if n_groups else {})
 
 
 def plan_compact(
@@ -292,7 +365,9 @@ def plan_compact(
 
 def denominator_name(settings: Settings, block: RowBlock, *, part: bool) -> str:
     """The statistic that divides a block's rows; ``tokens`` is one number for all of them."""
-    name = {"embed": "token_count", "position": "position_count"}.get(block.kind, "tokens")
+    name = "tokens"
+    if settings.normalisation == "rms":
+        name = {"embed": "token_count", "position": "position_count"}.get(block.kind, "tokens")
     if block.kind == "component" and settings.ci_weighted:
         name = f"ci_sum/{block.address}"
     return f"{ABS_PART}{name}" if part else name

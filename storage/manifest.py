@@ -17,6 +17,7 @@ from storage.layout import (
     Manifest,
     Settings,
     TensorCheck,
+    has_frozen,
     plan_arrays,
     plan_compact,
     site_sizes,
@@ -77,8 +78,10 @@ def check_shapes(settings: Settings, shapes: Mapping[str, tuple[int, ...]]) -> N
     expected: dict[str, tuple[int, ...]] = {}
     parts = ("", ABS_PART) if f"{ABS_PART}tokens" in shapes else ("",)
     for prefix in parts:
+        expected[f"{prefix}tokens"] = (1,)
+        if settings.normalisation == "tokens":
+            continue
         expected |= {
-            f"{prefix}tokens": (1,),
             f"{prefix}token_count": (sizes["output"],),
             f"{prefix}logit_square_sum": (sizes["output"],),
         }
@@ -89,8 +92,12 @@ def check_shapes(settings: Settings, shapes: Mapping[str, tuple[int, ...]]) -> N
         if "abs/output" in shapes:
             expected[f"{prefix}centred_logit_square_sum"] = (sizes["output"],)
     for point in settings.layouts:
-        expected[f"signed/{point.name}"] = (point.n_rows, point.d_in)
-        if point.operation == "norm":
+        for reader in point.readers:
+            if settings.edgewise(reader):
+                expected[f"edges/{reader}"] = (sizes[reader], point.n_rows)
+            else:
+                expected[f"signed/{point.name}"] = (point.n_rows, point.d_in)
+        if point.operation == "norm" and has_frozen(settings):
             expected[f"frozen_weight/{point.name}"] = (point.n_rows,)
             deltas = sum(block.kind == "delta" for block in point.blocks)
             if deltas:

@@ -15,9 +15,9 @@ import numpy as np
 
 from compute.address import OUTPUT, Address, parse_address
 from storage.errors import NotComputedError
-from storage.jackknife import MIN_SUPPORT, normalise, standard_errors, supports
+from storage.jackknife import CLAMP, MIN_SUPPORT, normalise, standard_errors, supports
 from storage.keys import KeySpace
-from storage.layout import ABS_PART, Manifest, Metric, ReadPoint, denominator_name
+from storage.layout import ABS_PART, Manifest, Metric, ReadPoint, denominator_name, has_frozen
 from storage.operands import Operands
 from storage.planes import Planes
 
@@ -34,11 +34,12 @@ class Edge:
 
 @dataclass(frozen=True)
 class EdgeValue:
-    """``standard_error`` is NaN where it is not supported by enough groups."""
+    """``standard_error`` is NaN where it is not supported by enough groups; ``support`` is None where
+    there are no groups."""
 
     value: float
     standard_error: float
-    support: int
+    support: int | None
 
 
 class Numbers:
@@ -63,8 +64,28 @@ class Numbers:
     def has_abs(self, reader: Address) -> bool:
         return self._planes.has(f"abs/{reader}")
 
-    def check_abs(self, reader: Address, target: int | None = None) -> None:
-        """Raises :class:`NotComputedError` where attr_abs into a reader (or one target) is not stored."""
+    def check(self, metric: Metric, reader: Address, target: int | None = None) -> None:
+        """Raises :class:`NotComputedError` where a metric into a reader (or one target) cannot be had."""
+        imported = self._settings.imported_from is not None
+        if metric == "attr_frozen" and imported:
+            raise NotComputedError(
+                "attr_frozen is not in the published file that these attributions were imported from",
+                "ask for attr, or compute attributions of your own with tributary attribute",
+            )
+        if metric == "attr_frozen" and not has_frozen(self._settings):
+            raise NotComputedError(
+                "attr_frozen does not exist here: some matrices of the model are left whole, and gradients "
+                "that pass through them cross several norms",
+                "ask for attr or attr_abs",
+            )
+        if metric != "attr_abs":
+            return
+        if imported and not self.has_abs(reader):
+            into = " into output tokens" if "attr_abs" in self._settings.metrics else ""
+            raise NotComputedError(
+                f"attr_abs{into} is not in the published file that these attributions were imported from",
+                "ask for attr",
+            )
         if "attr_abs" not in self._settings.metrics:
             raise NotComputedError(
                 "attr_abs was not computed in this subrun", "run tributary attribute again"
@@ -85,8 +106,15 @@ class Numbers:
         rows = self._abs_rows.get(reader) if metric == "attr_abs" else None
         return np.arange(self._keys.sizes[reader]) if rows is None else np.fromiter(rows, np.int64, len(rows))
 
-    def _abs_row(self, reader: Address, target: int) -> int:
-        rows = self._abs_rows.get(reader)
+    def _edge_array(self, reader: Address, metric: Metric) -> str | None:
+        """The array that holds a number for each edge into a reader; None where it has to be multiplied out."""
+        if metric == "attr_abs":
+            return f"abs/{reader}"
+        return f"edges/{reader}" if self._settings.edgewise(str(reader)) else None
+
+    def _edge_row(self, reader: Address, target: int, metric: Metric) -> int:
+        """The row of such an array that is a target's."""
+        rows = self._abs_rows.get(reader) if metric == "attr_abs" else None
         return target if rows is None else rows[target]
 
     # Scans.
@@ -95,9 +123,10 @@ class Numbers:
         self, point: ReadPoint, reader: Address, target: int, metric: Metric, *, normalised: bool
     ) -> np.ndarray:
         """Values of all sources of one target, [n_rows] float64."""
-        if metric == "attr_abs":
-            row = self._abs_row(reader, target)
-            raw = self._planes.total(f"abs/{reader}", slice(row, row + 1))[0].astype(np.float64)
+        stored = self._edge_array(reader, metric)
+        if stored is not None:
+            row = self._edge_row(reader, target, metric)
+            raw = self._planes.total(stored, _one(row))[0].astype(np.float64)
         else:
             direction = self._operands.read_direction(reader, target)
             if metric == "attr" or point.operation != "norm":
@@ -106,10 +135,7 @@ class Numbers:
                 raw = self._scan_frozen(point, direction)
         if not normalised:
             return raw
-        squares = self._target_squares(reader, metric)[target]
-        return normalise(
-            raw, self._source_denominators(point, metric), squares, self._tokens[self._part(metric)]
-        )
+        return self._normalised(raw, self._source_denominators(point, metric), reader, target, metric)
 
     def _scan_frozen(self, point: ReadPoint, direction: np.ndarray) -> np.ndarray:
         weight = self._planes.total(f"frozen_weight/{point.name}")[0].astype(np.float64)
@@ -126,37 +152,48 @@ class Numbers:
         self, point: ReadPoint, row: int, reader: Address, metric: Metric, *, normalised: bool
     ) -> np.ndarray:
         """Values of one source into the targets of a reader, [n] in the order of :meth:`targets`."""
-        if metric == "attr_abs":
-            column = self._planes.total(f"abs/{reader}", columns=slice(row, row + 1))
-            raw = column[:, 0].astype(np.float64)
+        stored = self._edge_array(reader, metric)
+        if stored is not None:
+            raw = self._planes.total(stored, columns=_one(row))[:, 0].astype(np.float64)
         else:
             raw = self._operands.project(reader, self._row_total(point, row, metric)).astype(np.float64)
         if not normalised:
             return raw
-        squares = self._target_squares(reader, metric)[self.targets(reader, metric)]
         denominator = self._source_denominators(point, metric)[row]
-        return normalise(raw, denominator, squares, self._tokens[self._part(metric)])
+        return self._normalised(raw, denominator, reader, self.targets(reader, metric), metric)
 
     def matrix(
         self, point: ReadPoint, rows: slice, reader: Address, metric: Metric, *, normalised: bool
     ) -> np.ndarray:
         """Values of all edges from ``rows`` into a reader, [rows, targets]; rows lie in one row block."""
-        if metric == "attr_abs":
-            raw = self._planes.total(f"abs/{reader}", columns=rows).T.astype(np.float64)
+        stored = self._edge_array(reader, metric)
+        if stored is not None:
+            raw = self._planes.total(stored, columns=rows).T.astype(np.float64)
         elif metric == "attr" or point.operation != "norm":
             raw = self._operands.project_rows(reader, self._planes.total(f"signed/{point.name}", rows))
         else:
             raw = self._operands.project_rows(reader, self._frozen_total(point, rows))
         if not normalised:
             return raw
-        squares = self._target_squares(reader, metric)[self.targets(reader, metric)]
         denominators = self._source_denominators(point, metric)[rows, None]
-        return normalise(raw, denominators, squares, self._tokens[self._part(metric)])
+        return self._normalised(raw, denominators, reader, self.targets(reader, metric), metric)
+
+    def _normalised(
+        self, raw: np.ndarray, source: np.ndarray, reader: Address, targets: np.ndarray | int, metric: Metric
+    ) -> np.ndarray:
+        """Raw sums by the source's denominator and the targets' RMS, or by all tokens where that is all
+        there is. Shapes broadcast; ``targets`` are indices of the reader."""
+        tokens = self._tokens[self._part(metric)]
+        if self._settings.normalisation == "tokens":
+            return raw / max(tokens, CLAMP)
+        return normalise(raw, source, self._target_squares(reader, metric)[targets], tokens)
 
     # Single edges.
 
     def edges(self, edges: Sequence[Edge], metric: Metric, *, normalised: bool) -> list[EdgeValue]:
         """Values, standard errors and support of a few edges."""
+        if not self._settings.n_groups:
+            return [self._ungrouped(edge, metric, normalised=normalised) for edge in edges]
         if not edges:
             return []
         n, part = len(edges), self._part(metric)
@@ -179,7 +216,7 @@ class Numbers:
             if metric == "attr_abs":
                 name, where = (
                     f"abs/{edge.reader}",
-                    (_one(self._abs_row(edge.reader, edge.target)), _one(edge.row)),
+                    (_one(self._edge_row(edge.reader, edge.target, metric)), _one(edge.row)),
                 )
                 totals[i] = self._planes.total(name, *where)[0, 0]
                 stored_error = self._planes.relative_error(name, where[0].start, edge.row)
@@ -205,6 +242,20 @@ class Numbers:
             errors = np.where(support >= MIN_SUPPORT, np.abs(totals) * relative, np.nan)
             errors = errors if normalised else np.full(n, np.nan)
         return [EdgeValue(float(totals[i]), float(errors[i]), int(support[i])) for i in range(n)]
+
+    def _ungrouped(self, edge: Edge, metric: Metric, *, normalised: bool) -> EdgeValue:
+        """One edge of a store without groups."""
+        stored = self._edge_array(edge.reader, metric)
+        if stored is not None:
+            row = self._edge_row(edge.reader, edge.target, metric)
+            raw = self._planes.total(stored, _one(row), _one(edge.row))[0, 0].astype(np.float64)
+        else:
+            direction = self._operands.read_direction(edge.reader, edge.target)
+            raw = self._row_total(edge.point, edge.row, metric) @ direction
+        if normalised:
+            denominator = self._source_denominators(edge.point, metric)[edge.row]
+            raw = self._normalised(raw, denominator, edge.reader, edge.target, metric)
+        return EdgeValue(float(raw), float("nan"), None)
 
     def _row_total(self, point: ReadPoint, row: int, metric: Metric) -> np.ndarray:
         """One source in the space of a read point, [d_in] float64."""

@@ -10,7 +10,9 @@ c = 1/√d_head; R_p is the rotation of position p (identity with learned positi
 J is what an entry (position p, source s) does to the mixed values. A query entry changes them at p
 only, a key entry at every later position; Z_s = Σ_p ã_s(p) Σ J and attr_abs[t, s] is the same sum
 of S_t · (J · V_t), S = sign(y). With fewer key-value heads than query heads, each serves several
-query heads. Entries are handled sequence by sequence in order of position, in chunks: a chunk of
+query heads. A site that writes queries, keys and values at once has an effect in each of
+these roles, by the columns of U that write it, and its J is the sum of the three; Z and attr_abs
+are linear in J. Entries are handled sequence by sequence in order of position, in chunks: a chunk of
 queries needs no later keys, a chunk of keys no earlier queries. Where very many components are
 alive, compute/attribution/attention_dense.py has a cheaper form.
 """
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +30,7 @@ from compute.address import Address
 from compute.attribution.attention_dense import DenseAttention
 from compute.attribution.capture import Capture
 from compute.attribution.read_point import AbsTargets, ReadPointSums
+from compute.attribution.roles import Role, Roles, attention_roles
 from compute.attribution.sparse import Rows, offsets_of, spmm, sum_rows
 from compute.decomposition.model import Decomposition
 from compute.targets.model import rotate_half
@@ -40,7 +43,7 @@ _BUFFER_ELEMENTS: Final = {"cpu": 2**22, "cuda": 2**26}
 
 @dataclass(frozen=True)
 class Entries:
-    """Non-zero ã of a query or key site in order of position.
+    """Non-zero ã of a site in order of position.
 
     ``positions`` (counted through the whole batch), ``components`` and ``values`` [n]; ``starts``
     the boundaries between sequences. ``order`` sorts the entries by component, ``offsets`` [C + 1]
@@ -88,30 +91,23 @@ class AttentionOperation:
         config = decomposition.target.config
         self.decomposition = decomposition
         self.block = block
-        self.q, self.k, self.v = (Address(block, "attn", p) for p in "qkv")
         self.n_heads, self.n_kv_heads, self.d_head = config.n_heads, config.n_kv_heads, config.d_head
-        self.width = config.d_model
+        self.width = config.attention_width
+        self.sources = attention_roles(config, block)
 
     def add(self, out: ReadPointSums, capture: Capture, rows: dict[Address, Rows]) -> None:
-        """Add one batch: components of q, k and v, their biases and deltas."""
+        """Add one batch: components in each of their roles, then biases and deltas."""
         batch = _Batch(self, out, capture)
-        batch.add_value_components(rows[self.v])
-        for address in (self.q, self.k):
-            weighted = capture.weighted(address)
-            if batch.is_crowded(weighted):
-                batch.add_dense(address, weighted)
-                continue
-            entries = Entries.of(weighted, len(capture.tokens))
-            if address == self.q:
-                batch.add_query_components(entries)
-            else:
-                batch.add_key_components(entries)
-        for address in (self.q, self.k, self.v):
+        for address, roles in self.sources.items():
+            here = out.rows(address, "component")
+            assert here is not None
+            batch.add_components(here, address, roles, capture.weighted(address), rows.get(address))
+        for address, roles in self.sources.items():
             bias = self.decomposition.bias(address)
             if bias is not None:
-                batch.add_vectors(address, "bias", bias.expand(capture.n_positions, -1))
+                batch.add_vectors(out.rows(address, "bias"), roles, bias.expand(capture.n_positions, -1))
             if address in capture.delta_outputs:
-                batch.add_vectors(address, "delta", capture.delta_outputs[address])
+                batch.add_vectors(out.rows(address, "delta"), roles, capture.delta_outputs[address])
 
 
 class _Batch:
@@ -147,9 +143,8 @@ class _Batch:
         return x.reshape(-1, x.shape[-1]).index_select(0, index).view(len(x), len(positions), -1)
 
     def _rotated(self, U: Tensor, components: Tensor, positions: Tensor) -> Tensor:
-        """R_p U_s for each entry, [heads of the site, n, d_head]."""
-        n = len(components)
-        u = U.index_select(0, components).view(n, -1, self.op.d_head)
+        """R_p U_s for each entry, [heads of the role, n, d_head] from U [C, heads, d_head]."""
+        u = U.index_select(0, components)
         if self.rotary is not None:
             cos, sin = (table.index_select(0, positions)[:, None] for table in self.rotary)
             half = self.op.d_head // 2
@@ -159,14 +154,43 @@ class _Batch:
             u = rotated
         return u.transpose(0, 1).contiguous()
 
+    @property
+    def width(self) -> int:
+        return self.op.width
+
+    def add_components(
+        self,
+        here: slice,
+        address: Address,
+        roles: Roles,
+        weighted: Tensor,
+        rows: Rows | None,
+    ) -> None:
+        """All components of a site, from ã [P, C] and (for values) the same as ``rows``."""
+        U = self.op.decomposition.U(address).detach()
+        entries: Entries | None = None
+        crowded: bool | None = None
+        for role, columns in roles:
+            written = U[:, columns].unflatten(1, (-1, self.op.d_head))  # [C, heads of the role, d_head]
+            if role == "value":
+                assert rows is not None
+                self._add_values(here, rows, written)
+                continue
+            crowded = self.is_crowded(weighted) if crowded is None else crowded
+            if crowded:
+                self._add_dense(here, role, weighted, written)
+                continue
+            entries = Entries.of(weighted, self.n_sequences) if entries is None else entries
+            if role == "query":
+                self._add_queries(here, entries, written)
+            else:
+                self._add_keys(here, entries, written)
+
     # -- values ---------------------------------------------------------------------------------
 
-    def add_value_components(self, rows: Rows) -> None:
+    def _add_values(self, here: slice, rows: Rows, U: Tensor) -> None:
         op, out = self.op, self.out
-        U = op.decomposition.U(op.v).detach().view(-1, op.n_kv_heads, op.d_head)
         U = U.repeat_interleave(self.repeats, 1)
-        here = out.rows(op.v, "component")
-        assert here is not None
         received = self.pattern_by_key.sum(-1).transpose(1, 2).reshape(-1, op.n_heads)
         weights = spmm(rows, rows.values, received)
         out.add_signed(here, (U * weights[:, :, None]).reshape(-1, self.width))
@@ -180,10 +204,6 @@ class _Batch:
             block.addcmul_(overlaps[head], spmm(rows, rows.values, mixed_signs))
         out.add_abs(here, block)
 
-    @property
-    def width(self) -> int:
-        return self.op.width
-
     # -- queries and keys of very many components ------------------------------------------------
 
     def is_crowded(self, weighted: Tensor) -> bool:
@@ -193,8 +213,7 @@ class _Batch:
         per_position = self.op.d_head * (self.length + n_components)
         return int(torch.count_nonzero(weighted)) * per_entry > n_positions * per_position
 
-    def add_dense(self, address: Address, weighted: Tensor) -> None:
-        op = self.op
+    def _add_dense(self, here: slice, role: Literal["query", "key"], weighted: Tensor, U: Tensor) -> None:
         dense = DenseAttention(
             self.queries,
             self.keys,
@@ -205,34 +224,27 @@ class _Batch:
             self.rotary,
             self.scale,
         )
-        role = "query" if address == op.q else "key"
-        U = op.decomposition.U(address).detach().unflatten(1, (-1, op.d_head))
         if role == "key" and self.repeats > 1:
             U = U.repeat_interleave(self.repeats, 1)
-        here = self.out.rows(address, "component")
-        assert here is not None
         self.out.add_signed(here, dense.signed(role, weighted, U))
         if self.targets is not None:
             self.out.add_abs(here, dense.absolute(role, weighted, U, self.targets.V, self.signs))
 
     # -- queries --------------------------------------------------------------------------------
 
-    def add_query_components(self, entries: Entries) -> None:
-        op, out = self.op, self.out
-        U = op.decomposition.U(op.q).detach()
+    def _add_queries(self, here: slice, entries: Entries, U: Tensor) -> None:
+        out = self.out
         effects = self.queries.new_empty(len(entries.positions), self.width)
         for b in range(self.n_sequences):
             part = slice(entries.starts[b], entries.starts[b + 1])
             if part.start < part.stop:
                 self._query_effects(b, entries, part, U, effects[part])
-        here = out.rows(op.q, "component")
-        assert here is not None
         out.add_signed(here, entries.by_component(effects).mul_(self.scale))
         if self.targets is not None:
             out.add_abs(here, self._abs_of_effects(entries, effects).mul_(self.scale))
 
     def _query_effects(self, b: int, entries: Entries, part: slice, U: Tensor, effects: Tensor) -> None:
-        """J / c of the query entries of sequence ``b``, written to ``effects`` [n, d]."""
+        """J / c of the query entries of sequence ``b``, written to ``effects`` [n, width]."""
         positions = entries.positions[part] - b * self.length
         n, chunk = len(positions), self.chunk
         u = self._rotated(U, entries.components[part], positions)
@@ -266,17 +278,14 @@ class _Batch:
 
     # -- keys -----------------------------------------------------------------------------------
 
-    def add_key_components(self, entries: Entries) -> None:
-        op, out = self.op, self.out
-        U = op.decomposition.U(op.k).detach()
+    def _add_keys(self, here: slice, entries: Entries, U: Tensor) -> None:
+        out = self.out
         effects = self.queries.new_empty(len(entries.positions), self.width)
         reads = None if self.targets is None else _KeyReads.empty(self, entries, self.targets)
         for b in range(self.n_sequences):
             part = slice(entries.starts[b], entries.starts[b + 1])
             if part.start < part.stop:
                 self._key_effects(b, entries, part, U, effects[part], reads)
-        here = out.rows(op.k, "component")
-        assert here is not None
         out.add_signed(here, entries.by_component(effects).mul_(self.scale))
         if reads is not None:
             out.add_abs(here, reads.block.add_(entries.by_component(reads.with_values)).mul_(self.scale))
@@ -284,7 +293,7 @@ class _Batch:
     def _key_effects(
         self, b: int, entries: Entries, part: slice, U: Tensor, effects: Tensor, reads: _KeyReads | None
     ) -> None:
-        """Σ_q J / c of the key entries of sequence ``b``, written to ``effects`` [n, d]."""
+        """Σ_q J / c of the key entries of sequence ``b``, written to ``effects`` [n, width]."""
         n_heads, chunk = self.op.n_heads, self.chunk
         positions, components = entries.positions[part] - b * self.length, entries.components[part]
         n = len(positions)
@@ -310,29 +319,33 @@ class _Batch:
 
     # -- biases and deltas ----------------------------------------------------------------------
 
-    def add_vectors(self, address: Address, kind: str, vectors: Tensor) -> None:
+    def add_vectors(self, here: slice | None, roles: Roles, vectors: Tensor) -> None:
         """A source that is a vector [P, d_out] at every position, all positions at once."""
-        op = self.op
-        here = self.out.rows(address, "bias" if kind == "bias" else "delta")
         if here is None:
             return
-        # [B, heads of the site, T, d_head]
-        u = vectors.view(self.n_sequences, self.length, -1, op.d_head).transpose(1, 2)
-        if address == op.v:
+        J = self._vector_effects(roles[0][0], vectors[:, roles[0][1]])
+        for role, columns in roles[1:]:
+            J += self._vector_effects(role, vectors[:, columns])
+        self.out.add_signed(here, J.sum(0, keepdim=True))
+        if self.targets is not None:
+            self.out.add_abs(here, (J @ self.targets.V).mul_(self.signs).sum(0, keepdim=True))
+
+    def _vector_effects(self, role: Role, vectors: Tensor) -> Tensor:
+        """Σ_p J [P, width] of a vector [P, heads of the role · d_head] at every position p."""
+        # [B, heads of the role, T, d_head]
+        u = vectors.view(self.n_sequences, self.length, -1, self.op.d_head).transpose(1, 2)
+        if role == "value":
             J = self.pattern @ self._per_query_head(u)
         else:
             if self.rotary is not None:
                 u = u * self.rotary[0] + rotate_half(u) * self.rotary[1]
-            if address == op.q:
+            if role == "query":
                 g = u @ self.keys.transpose(-1, -2)
             else:
                 g = self.queries @ self._per_query_head(u).transpose(-1, -2)
             g = g.mul_(self.pattern).mul_(self.scale)
             J = (g @ self.values).sub_(g.sum(-1, keepdim=True) * self.mixed)
-        J = J.transpose(1, 2).reshape(-1, self.width)
-        self.out.add_signed(here, J.sum(0, keepdim=True))
-        if self.targets is not None:
-            self.out.add_abs(here, (J @ self.targets.V).mul_(self.signs).sum(0, keepdim=True))
+        return J.transpose(1, 2).reshape(-1, self.width)
 
 
 @dataclass(frozen=True)

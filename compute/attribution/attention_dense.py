@@ -24,7 +24,7 @@ from torch import Tensor
 from compute.targets.model import rotate_half
 
 Role = Literal["query", "key"]
-#: Elements of the [targets, positions, d_model] buffers.
+#: Elements of the [targets, positions, H · d_head] buffers.
 _BUFFER_ELEMENTS = 2**22
 
 
@@ -55,7 +55,7 @@ class DenseAttention:
         return Z.flatten(1).mul_(self.scale)
 
     def absolute(self, role: Role, weighted: Tensor, U: Tensor, V: Tensor, signs: Tensor) -> Tensor:
-        """attr_abs [C, n_targets] from ã [P, C], U [C, H, d_head], V [d_model, n] and signs [P, n]."""
+        """attr_abs [C, n_targets] from ã [P, C], U [C, H, d_head], V [H · d_head, n] and signs [P, n]."""
         n_heads, d_head = U.shape[1:]
         read = V.view(n_heads, d_head, -1)
         block = U.new_empty(len(U), V.shape[1])

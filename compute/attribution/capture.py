@@ -72,11 +72,15 @@ def capture(
     trace = Trace()
 
     def exact(address: Address, x: Tensor) -> Tensor:
+        if address not in decomposition.n_components:
+            return target.linear(address)(x)
         inputs[address] = x
         activations[address] = x @ decomposition.V(address)
         return target.linear(address)(x)
 
     def components_only(address: Address, x: Tensor) -> Tensor:
+        if address not in decomposition.n_components:
+            return target.linear(address)(x)
         activations[address] = x @ decomposition.V(address)
         y = activations[address] @ decomposition.U(address)
         bias = decomposition.bias(address)

@@ -26,6 +26,10 @@ mode        forward pass                     gradient
                                              number of sites upstream of the target
 =========== ================================ ===============================================
 
+A matrix that is not decomposed is left *whole*: it is a part of the path and not a cut, in every mode.
+Gradients flow through it, so that a source may lie any number of whole matrices upstream of the target,
+and its bias is no source.
+
 ``attr_abs`` of an output token uses the centred logit, logit − mean over the vocabulary: the sign
 of a raw logit is arbitrary, since a constant added to all of them changes no prediction.
 
@@ -71,8 +75,9 @@ class Edges:
 class CutPass:
     """A forward pass whose component activations, deltas and biases are leaves of the gradient.
 
-    ``targets`` are the activations y [B, T, C] of every site (and the logits of ``output``) as
-    functions of the leaves upstream; ``inputs`` the vectors [B, T, d_in] that each site reads.
+    ``targets`` are the activations y [B, T, C] of every decomposed site (and the logits of
+    ``output``) as functions of the leaves upstream; ``inputs`` the vectors [B, T, d_in] that each
+    reads.
     """
 
     tokens: Tensor
@@ -95,6 +100,8 @@ def cut_pass(
         return leaves[source]
 
     def site(address: Address, x: Tensor) -> Tensor:
+        if address not in decomposition.n_components:
+            return target.linear(address)(x)
         inputs[address] = x
         activations[address] = x @ decomposition.V(address).detach()
         y = leaf((address, "component"), activations[address]) @ decomposition.U(address).detach()

@@ -2,7 +2,7 @@
 
 One forward pass without gradients per batch; every read point then adds its closed form, and sums
 are kept in the space of the read point (rows = sources), to be projected on a target when asked.
-What has no closed form goes through compute/attribution/fallback.py.
+Read points without a closed form go through compute/attribution/fallback.py.
 
     engine = AttributionEngine(decomposition, delta="node", metrics={"attr", "attr_abs"})
     sums = engine.new_sums()
@@ -22,13 +22,15 @@ from torch import Tensor
 from compute.address import OUTPUT, Address
 from compute.attribution.attention import AttentionOperation
 from compute.attribution.capture import Capture, capture, deltas
-from compute.attribution.fallback import FallbackOperation
+from compute.attribution.definition import cut_pass
+from compute.attribution.fallback import BATCH_ELEMENTS, FallbackOperation
 from compute.attribution.mlp import MlpOperation
 from compute.attribution.norm import NormOperation, WriterRows, Writers
 from compute.attribution.read_point import AbsTargets, ReadPointSums, abs_targets_of
-from compute.attribution.sparse import Rows, component_rows
-from compute.attribution.sums import AttributionSums, DeltaMode, ReadPointLayout, layout
+from compute.attribution.sparse import component_rows
+from compute.attribution.sums import AttributionSums, DeltaMode, ReadPointLayout, has_frozen, layout
 from compute.decomposition.model import Decomposition
+from compute.topology import Topology
 
 DatasetMetric = Literal["attr", "attr_abs"]
 Method = Literal["auto", "closed_form", "fallback"]
@@ -66,7 +68,7 @@ class AttributionEngine:
             raise ValueError(f"there is no closed form for this model: {obstacle}")
         #: How the sums are computed, and why.
         self.method: Literal["closed_form", "fallback"]
-        self.method, self.method_reason = _method(method, obstacle)
+        self.method, self.method_reason = _method(method, decomposition.topology)
         self._fallback_everywhere = method == "fallback"
         self._chosen = self._choose_abs_targets(
             "attr_abs" in metrics, output_abs, {} if abs_targets is None else abs_targets
@@ -80,6 +82,16 @@ class AttributionEngine:
             }
             self._writers = Writers.of(decomposition)
         self._operations = {point.name: self._operation(point) for point in self.layouts}
+        operations = self._operations.values()
+        self._needs_cut = any(isinstance(operation, FallbackOperation) for operation in operations)
+        self._needs_writers = any(isinstance(o, NormOperation) and o.n_writers for o in operations)
+        #: Sites whose components are needed as compressed rows of their own.
+        self._rowed: set[Address] = set()
+        for operation in operations:
+            if isinstance(operation, AttentionOperation):
+                self._rowed |= {a for a, r in operation.sources.items() if any(n == "value" for n, _ in r)}
+            elif isinstance(operation, MlpOperation):
+                self._rowed |= set(operation.sources)
 
     def _choose_abs_targets(
         self,
@@ -109,10 +121,10 @@ class AttributionEngine:
         self, point: ReadPointLayout
     ) -> NormOperation | AttentionOperation | MlpOperation | FallbackOperation:
         decomposition = self.decomposition
-        read_point = next(p for p in decomposition.topology.read_points if p.name == point.name)
-        obstacle = decomposition.topology.closed_form_obstacle is not None
-        if self._fallback_everywhere or (obstacle and point.operation == "attention"):
-            return FallbackOperation(decomposition, self.delta, point)
+        topology = decomposition.topology
+        read_point = topology.read_point_of[point.readers[0]]
+        if self._fallback_everywhere or topology.obstacle(read_point) is not None:
+            return FallbackOperation(decomposition, point)
         if point.operation == "norm":
             norm = decomposition.target.norm_of(point.name)
             return NormOperation(
@@ -131,9 +143,10 @@ class AttributionEngine:
         def zeros(*shape: int, dtype: torch.dtype = self.dtype) -> Tensor:
             return torch.zeros(*shape, dtype=dtype, device=self.device)
 
+        frozen = has_frozen(self.layouts)
         for point in self.layouts:
             arrays[f"signed/{point.name}"] = zeros(point.n_rows, point.d_in)
-            if point.operation == "norm":
+            if point.operation == "norm" and frozen:
                 arrays[f"frozen_weight/{point.name}"] = zeros(point.n_rows)
                 n_deltas = sum(block.kind == "delta" for block in point.blocks)
                 arrays[f"frozen_delta/{point.name}"] = zeros(n_deltas, point.d_in)
@@ -182,17 +195,17 @@ class AttributionEngine:
         sources = captured
         if not self.ci_weighted:
             sources = replace(captured, importance=None)
-        rows: dict[Address, Rows] = {
-            address: component_rows(sources.weighted(address))
-            for address in self.decomposition.addresses
-            if not address.writes_residual and address.projection not in ("q", "k")
-        }
-        writer_rows = self._writer_rows(sources)
+        rows = {address: component_rows(sources.weighted(address)) for address in self._rowed}
+        writer_rows = self._writer_rows(sources) if self._needs_writers else None
+        cut = cut_pass(self.decomposition, captured.tokens, self.delta) if self._needs_cut else None
         for point in self.layouts:
             out = ReadPointSums(sums, point, self._abs_targets[point.name] if with_abs else None)
             operation = self._operations[point.name]
             if isinstance(operation, NormOperation):
                 operation.add(out, sources, writer_rows)
+            elif isinstance(operation, FallbackOperation):
+                assert cut is not None
+                operation.add(out, sources, cut)
             else:
                 operation.add(out, sources, rows)
 
@@ -244,6 +257,11 @@ class AttributionEngine:
         per_token += 4 * config.n_blocks * config.n_heads * config.context
         widest = max((t.V.shape[1] for t in self._abs_targets.values() if t is not None), default=0)
         per_token += 4 * widest
+        if self._needs_cut:
+            # The graph of the cut forward, and a batch of cotangents on the way back through it.
+            blocks = config.n_blocks * (12 * config.d_model + 8 * config.attention_width + 8 * config.d_ff)
+            per_token += blocks + sum(site.d_in + 2 * site.d_out for site in sites)
+            abs_elements += 6 * BATCH_ELEMENTS
         return sums + item * (abs_elements + per_token * batch_tokens)
 
 
@@ -256,9 +274,17 @@ def _empty_like_sums(engine: AttributionEngine) -> list[Tensor]:
         engine.device = device
 
 
-def _method(method: Method, obstacle: str | None) -> tuple[Literal["closed_form", "fallback"], str]:
+def _method(method: Method, topology: Topology) -> tuple[Literal["closed_form", "fallback"], str]:
     if method == "fallback":
         return "fallback", "asked for: batched automatic differentiation everywhere"
+    obstacle = topology.closed_form_obstacle
     if obstacle is None:
         return "closed_form", "every operation of this model has a closed form"
-    return "fallback", f"{obstacle}: attention by batched automatic differentiation, the rest in closed form"
+    points = topology.read_points
+    n = sum(topology.obstacle(point) is not None for point in points)
+    where = (
+        "everywhere"
+        if n == len(points)
+        else f"into {n} of {len(points)} read points, the rest in closed form"
+    )
+    return "fallback", f"{obstacle}: batched automatic differentiation {where}"

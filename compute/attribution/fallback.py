@@ -1,7 +1,8 @@
 """Attributions into a read point by batched automatic differentiation, whatever the operation.
 
-The same sums as the closed forms, for what has none. The cut forward of the definition is run once;
-then one backward pass per direction of the read point's space instead of one per target: with x the
+The same sums as the closed forms, for what has none: queries and keys that are normalised per head,
+and everything that is reached through matrices left whole, over any number of blocks. The cut forward
+of the definition is run once a batch; then one backward pass per direction of the read point's space instead of one per target: with x the
 vector that the read point's sites read, the gradients of Σ_p x(p) · e_j for an orthonormal basis e_j
 of the span of all readers' V give Z = Σ_j (gradient · source) e_jᵀ, and Z V_t is exact for every
 reader's t. There are min(d_in, number of targets) of them. attr_abs needs a pass per target, since
@@ -18,21 +19,20 @@ from torch import Tensor
 
 from compute.address import OUTPUT
 from compute.attribution.capture import Capture
-from compute.attribution.definition import cut_pass
+from compute.attribution.definition import CutPass
 from compute.attribution.read_point import ReadPointSums
-from compute.attribution.sums import DeltaMode, ReadPointLayout, RowBlock
+from compute.attribution.sums import ReadPointLayout, RowBlock
 from compute.decomposition.model import Decomposition
 
 #: Cotangents are batched up to about this many elements of the widest source.
-_BATCH_ELEMENTS: Final = 2**24
+BATCH_ELEMENTS: Final = 2**24
 
 
 class FallbackOperation:
     """Batched vector-Jacobian products into one read point."""
 
-    def __init__(self, decomposition: Decomposition, delta: DeltaMode, point: ReadPointLayout) -> None:
+    def __init__(self, decomposition: Decomposition, point: ReadPointLayout) -> None:
         self.decomposition = decomposition
-        self.delta: DeltaMode = delta
         self.point = point
         directions = [
             decomposition.target.unembedding.weight.detach().T
@@ -45,9 +45,8 @@ class FallbackOperation:
         #: Orthonormal columns that span what the readers can see.
         self.basis = eye if V.shape[1] >= point.d_in else torch.linalg.qr(V)[0]
 
-    def add(self, out: ReadPointSums, capture: Capture, rows: object = None) -> None:
-        """Add one batch. ``rows`` are not needed here."""
-        cut = cut_pass(self.decomposition, capture.tokens, self.delta)
+    def add(self, out: ReadPointSums, capture: Capture, cut: CutPass) -> None:
+        """Add one batch, whose definition's forward pass is ``cut``."""
         blocks = self.point.blocks
         x = cut.inputs[self.point.readers[0]]
         leaves = [cut.leaves[block.address, block.kind] for block in blocks]
@@ -60,13 +59,14 @@ class FallbackOperation:
                 for gradient, leaf, block in zip(gradients, leaves, blocks, strict=True)
             ]
 
-        chunk = max(1, _BATCH_ELEMENTS // max(tensor.numel() for tensor in (x, *leaves)))
+        patterns = capture.n_positions * capture.tokens.shape[1] * self.decomposition.target.config.n_heads
+        chunk = max(1, BATCH_ELEMENTS // max(patterns, *(tensor.numel() for tensor in (x, *leaves))))
         for columns in _chunks(self.basis.shape[1], chunk):
             basis = self.basis[:, columns].T
             found = contributions(basis[:, None, None].expand(-1, *x.shape))
             for block, contribution in zip(blocks, found, strict=True):
                 out.add_signed(_rows_of(block), contribution.T @ basis)
-        if self.point.operation == "norm":
+        if self.point.operation == "norm" and out.has_frozen:
             self._add_frozen(out, capture)
         if out.abs_targets is None:
             return

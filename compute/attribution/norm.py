@@ -36,7 +36,10 @@ from compute.targets.model import Norm
 
 @dataclass
 class Writers:
-    """The sites that write to the residual stream, in forward order, and their components."""
+    """The decomposed sites that write to the residual stream, in forward order, and their components.
+
+    A norm behind nothing that is left whole sees a first part of them, those upstream of it.
+    """
 
     addresses: tuple[Address, ...]
     U: Tensor
@@ -48,7 +51,9 @@ class Writers:
         starts = [0]
         for address in addresses:
             starts.append(starts[-1] + decomposition.n_components[address])
-        U = torch.cat([decomposition.U(a).detach() for a in addresses])
+        d_model = decomposition.target.config.d_model
+        none = decomposition.target.token_embedding.weight.detach().new_zeros(0, d_model)
+        U = torch.cat([none, *(decomposition.U(a).detach() for a in addresses)])
         return cls(addresses, U, tuple(starts))
 
 
@@ -103,11 +108,12 @@ class NormOperation:
         assert self.targets is not None
         return self.scaled_U @ self.targets.V
 
-    def add(self, out: ReadPointSums, capture: Capture, writer_rows: WriterRows) -> None:
+    def add(self, out: ReadPointSums, capture: Capture, writer_rows: WriterRows | None) -> None:
         """Add one batch: components, then token and position embeddings, then biases and deltas."""
         inside = capture.trace.norms[out.layout.name]
         batch = _Batch(self, out, inside.normalised.flatten(0, 1), inside.inverse_scale.flatten(), capture)
         if self.n_writers:
+            assert writer_rows is not None
             batch.add_components(writer_rows.upstream(self.n_writers, self.writers.starts))
         target = self.decomposition.target
         tokens = capture.tokens

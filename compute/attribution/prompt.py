@@ -5,8 +5,8 @@
 Nodes and edges are those of compute/attribution/prompt_data.py, values those of the definition
 (compute/attribution/definition.py) in all three delta modes. One forward pass without gradients;
 then, for every read point and position, what reaches it is read in all alive targets' directions
-at once, ``attr`` and ``attr_abs`` together: in closed form where there is one (prompt_blocks.py),
-otherwise back through the network (prompt_adjoint.py). Edges stream into columns
+at once, ``attr`` and ``attr_abs`` together: in closed form where the read point has one
+(prompt_blocks.py), otherwise back through the network (prompt_adjoint.py). Edges stream into columns
 (prompt_selection.py). Every edge that is not exactly zero is there, cross-position ones included,
 unless the settings ask for fewer; then what was left out is counted.
 """
@@ -17,6 +17,7 @@ import resource
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ from compute.attribution.prompt_reach import Reach
 from compute.attribution.prompt_selection import Selection
 from compute.decomposition.model import Decomposition
 from compute.progress import Report, silent
-from compute.topology import ReadPoint
+from compute.topology import ReadPoint, Topology
 
 __all__ = [
     "BIAS_INDEX",
@@ -89,16 +90,27 @@ def estimate(
 
 def choose_method(decomposition: Decomposition, settings: PromptSettings) -> tuple[PromptMethod, str]:
     """How the edges will be computed, and why; raises ``ValueError`` for a method that cannot be."""
-    obstacle = decomposition.topology.closed_form_obstacle
+    topology = decomposition.topology
+    obstacle = topology.closed_form_obstacle
     if settings.delta == "through":
         obstacle = "gradients flow through the deltas"
     if settings.method == "closed_form" and obstacle is not None:
         raise ValueError(f"there is no closed form here: {obstacle}")
+    back = "read directions go back through the network in batches"
     if settings.method == "fallback":
-        return "fallback", "asked for: read directions go back through the network in batches"
+        return "fallback", f"asked for: {back}"
     if obstacle is None:
         return "closed_form", "every operation of this model has a closed form"
-    return "fallback", f"{obstacle}: read directions go back through the network in batches"
+    closed, walked = _split(topology, settings)
+    where = f", from {len(walked)} of {len(topology.read_points)} read points" if closed else ""
+    return "fallback", f"{obstacle}: {back}{where}"
+
+
+def _split(topology: Topology, settings: PromptSettings) -> tuple[list[ReadPoint], list[ReadPoint]]:
+    """The read points whose reach has a closed form, and those from which one has to walk back."""
+    everything = settings.method == "fallback" or settings.delta == "through"
+    walked = [p for p in topology.read_points if everything or topology.obstacle(p) is not None]
+    return [p for p in topology.read_points if p not in walked], walked
 
 
 @torch.no_grad()
@@ -129,12 +141,17 @@ def prompt_graph(
     )
     table = node_table(decomposition, forward, nodes)
     rows = source_rows(decomposition, forward, nodes)
-    way = (ClosedForms if method == "closed_form" else Adjoint)(decomposition, forward, nodes, rows)
+    closed, walked = _split(decomposition.topology, settings)
+    ways: list[ClosedForms | Adjoint] = []
+    if closed:
+        ways.append(ClosedForms(decomposition, forward, nodes, rows, closed))
+    if walked:
+        ways.append(Adjoint(decomposition, forward, nodes, rows, walked))
     targets = _Targets(decomposition, forward, nodes)
     kind = forward.logits.cpu().numpy().dtype
     selection = Selection(table.scale.astype(kind), settings.threshold, settings.max_edges)
     done = 0
-    for reach in way.reaches(targets.any_at):
+    for reach in chain.from_iterable(way.reaches(targets.any_at) for way in ways):
         for batch in targets.batches(reach):
             report("edges", done, size.edges)
             targets.read(reach, batch, selection)
@@ -284,7 +301,7 @@ class _Targets:
         """Hand on the custom targets, whose terms may stand at several positions."""
         for number, parts in self._custom.items():
             sources = np.concatenate([part[0] for part in parts])
-            # Where gradients flow through deltas, a source may reach several positions' terms.
+            # Where gradients pass through deltas or whole matrices, a source may reach several positions.
             distinct, inverse = np.unique(sources, return_inverse=True)
             columns = []
             for i in (1, 2):

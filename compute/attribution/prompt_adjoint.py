@@ -1,10 +1,11 @@
 """Many read directions of one prompt backwards through the network at once.
 
 For what has no closed form between two sites: gradients that flow through deltas (mode ``through``)
-and queries and keys normalised per head. All read directions at one position are carried back
-together, each site of the way applying its transposed Jacobian to a stack [R, positions, width],
-without an automatic-differentiation graph. The cotangent at a site's output times what the site's
-nodes write there are the edges.
+or through matrices left whole, and queries and keys normalised per head. All read directions at one
+position are carried back together, each part of the way applying its transposed Jacobian to a stack
+[R, positions, width], without an automatic-differentiation graph. The cotangent at a site's output
+times what the site's nodes write there are the edges; past its output it goes on through the delta,
+past that of a whole matrix through the matrix itself.
 
 Causality is used twice: positions after the reader's are never touched, and until the way back
 first crosses an attention layer only the reader's own position is.
@@ -13,7 +14,7 @@ first crosses an attention layer only the reader's own position is.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +26,7 @@ from compute.attribution.prompt_blocks import mlp_slopes
 from compute.attribution.prompt_nodes import AddressNodes, PromptNodes
 from compute.attribution.prompt_pass import PromptPass
 from compute.attribution.prompt_reach import BLOCK_ELEMENTS, Needed, Reach, reaching_numbers, sources_reaching
+from compute.attribution.roles import Role, attention_roles
 from compute.decomposition.model import Decomposition
 from compute.targets.model import Attention, Norm, NormTrace, rotate_half
 from compute.topology import ReadPoint
@@ -59,7 +61,7 @@ Walk = Generator[tuple[Address, Cotangent], None, Cotangent | None]
 
 
 class Adjoint:
-    """Reach of every read point, in every mode and for every model."""
+    """Reach of read points, in every mode and for every model."""
 
     def __init__(
         self,
@@ -67,25 +69,29 @@ class Adjoint:
         forward: PromptPass,
         nodes: PromptNodes,
         rows: dict[Address, Tensor],
+        points: Sequence[ReadPoint],
     ) -> None:
+        self.points = points
         self.decomposition = decomposition
         self.forward = forward
         self.nodes = nodes
-        self.through = nodes.settings.delta == "through"
         self.rows = {address: _RowsByPosition.of(nodes.by_address[address], r) for address, r in rows.items()}
         config = decomposition.target.config
         self.slopes = [mlp_slopes(decomposition, forward, block) for block in range(config.n_blocks)]
-        self.deltas = {}
-        if self.through:
-            self.deltas = {a: _delta(decomposition, a) for a in decomposition.addresses}
+        #: What carries a cotangent from a module's output to its input; a module that is not here cuts.
+        self.carried = {
+            a: decomposition.target.linear(a).weight.detach() for a in decomposition.topology.whole
+        }
+        if nodes.settings.delta == "through":
+            self.carried |= {a: _delta(decomposition, a) for a in decomposition.addresses}
         #: The two halves of each block, in forward order: what reads the residual stream, what writes.
-        points = decomposition.topology.read_points
-        self.stages = [(points[i], points[i + 1]) for i in range(0, len(points) - 1, 2)]
+        vectors = decomposition.target.topology.read_points
+        self.stages = [(vectors[i], vectors[i + 1]) for i in range(0, len(vectors) - 1, 2)]
 
     def reaches(self, needed: Needed) -> Iterator[Reach]:
-        """Every read point at every position where it is needed."""
+        """Each of the read points at every position where it is needed."""
         topology, config = self.decomposition.topology, self.decomposition.target.config
-        for point in topology.read_points:
+        for point in self.points:
             sources = sources_reaching(topology, point, self.nodes.settings.delta)
             for position in range(self.nodes.length):
                 if not needed(point, position):
@@ -109,7 +115,6 @@ class Adjoint:
 
     def _walk(self, point: ReadPoint, start: Cotangent) -> Iterator[tuple[Address, Cotangent]]:
         """From what a read point reads to everything upstream of it."""
-        topology = self.decomposition.topology
         stream: Cotangent | None
         if point.operation == "norm":
             stage = next(
@@ -123,31 +128,35 @@ class Adjoint:
                 return
         for earlier in reversed(range(stage)):
             (writer,) = self.stages[earlier][1].readers
-            yield writer, stream
-            if self.through:
-                hidden = stream.with_values(stream.values @ self.deltas[writer])
-                entered = yield from self._inside(earlier, hidden)
-                assert entered is not None
-                stream = stream + entered
-        for pseudo in topology.read_points[0].pseudo_sources:
+            hidden = yield from self._through(writer, stream)
+            entered = None if hidden is None else (yield from self._inside(earlier, hidden))
+            stream = stream if entered is None else stream + entered
+        for pseudo in self.decomposition.topology.pseudo_sources:
             yield pseudo, stream
 
+    def _through(self, address: Address, at_output: Cotangent) -> Walk:
+        """From a module's output to its input, or None where it is a cut."""
+        if address in self.rows:
+            yield address, at_output
+        matrix = self.carried.get(address)
+        return None if matrix is None else at_output.with_values(at_output.values @ matrix)
+
     def _inside(self, stage: int, at_writer: Cotangent) -> Walk:
-        """From what o or down reads to the residual stream before the stage's norm (``through`` only)."""
+        """From what o or down reads to the residual stream before the stage's norm, or None."""
         reader, inside = self.stages[stage]
         assert inside.block is not None
         if inside.operation == "attention":
             cotangents = self._before_attention(inside.block, at_writer)
         else:
-            cotangents = tuple(
-                at_writer.with_values(at_writer.values * slope[at_writer.positions])
-                for slope in self.slopes[inside.block]
-            )
+            slopes = self.slopes[inside.block]
+            cotangents = {
+                address: at_writer.with_values(at_writer.values * slope[at_writer.positions])
+                for address, slope in zip(inside.sources, slopes, strict=True)
+            }
         read: Cotangent | None = None
-        for address, cotangent in zip(inside.sources, cotangents, strict=True):
-            yield address, cotangent
-            if self.through:
-                part = cotangent.with_values(cotangent.values @ self.deltas[address])
+        for address in inside.sources:
+            part = yield from self._through(address, cotangents[address])
+            if part is not None:
                 read = part if read is None else read + part
         return None if read is None else self._before_norm(reader, read)
 
@@ -155,7 +164,7 @@ class Adjoint:
         norm = self.decomposition.target.norm_of(point.name)
         inside = self.forward.trace.norms[point.name]
         here = NormTrace(inside.normalised[0, after.positions], inside.inverse_scale[0, after.positions])
-        if point.sources or point.pseudo_sources[-1] != EMBED:
+        if point.name != self.stages[0][0].name or self.decomposition.topology.pseudo_sources != (EMBED,):
             return after.with_values(norm_backward(norm, here, after.values))
         # A lone embedding e ∥ x̂. Its attribution is what eps leaves of a difference of equals, so a
         # vector along x̂ is returned whose product with e is exactly that.
@@ -164,17 +173,18 @@ class Adjoint:
         squares = x_hat.square().sum(-1, keepdim=True).clamp_min(torch.finfo(x_hat.dtype).tiny)
         return after.with_values(along * (norm.eps * here.inverse_scale**3 / squares) * x_hat)
 
-    def _before_attention(self, block: int, mixed: Cotangent) -> tuple[Cotangent, Cotangent, Cotangent]:
-        """From the mixed values to the outputs of q (same positions), k and v (all before, too)."""
+    def _before_attention(self, block: int, mixed: Cotangent) -> dict[Address, Cotangent]:
+        """From the mixed values to what is written before: queries at the same positions, keys and
+        values at all earlier ones too."""
         config = self.decomposition.target.config
         inside = self.forward.trace.attention[block]
         here, stop = mixed.positions, mixed.positions.stop
         repeats = config.n_heads // config.n_kv_heads
-        keys, values = (x[0, :, :stop].repeat_interleave(repeats, 0) for x in (inside.k, inside.v))
+        keys, heads = (x[0, :, :stop].repeat_interleave(repeats, 0) for x in (inside.k, inside.v))
         pattern = inside.pattern[0, :, here, :stop]
         gradient = mixed.values.unflatten(-1, (config.n_heads, -1)).transpose(1, 2)  # [R, H, n, d_head]
         at_values = pattern.transpose(1, 2) @ gradient
-        scores = gradient @ values.transpose(1, 2)
+        scores = gradient @ heads.transpose(1, 2)
         scores -= (gradient * inside.mixed[0, :, here]).sum(-1, keepdim=True)
         scores *= pattern / math.sqrt(config.d_head)
         at_queries = self._before_rotation(block, "q", scores @ keys, here)
@@ -182,11 +192,21 @@ class Adjoint:
         at_keys = at_keys.unflatten(1, (-1, repeats)).sum(2)
         at_values = at_values.unflatten(1, (-1, repeats)).sum(2)
         at_keys = self._before_rotation(block, "k", at_keys, slice(0, stop))
-        return (
-            mixed.with_values(at_queries.transpose(1, 2).flatten(2)),
-            Cotangent(at_keys.transpose(1, 2).flatten(2), 0),
-            Cotangent(at_values.transpose(1, 2).flatten(2), 0),
-        )
+        by_role: dict[Role, Cotangent] = {
+            "query": mixed.with_values(at_queries.transpose(1, 2).flatten(2)),
+            "key": Cotangent(at_keys.transpose(1, 2).flatten(2), 0),
+            "value": Cotangent(at_values.transpose(1, 2).flatten(2), 0),
+        }
+        result: dict[Address, Cotangent] = {}
+        for address, roles in attention_roles(config, block).items():
+            if len(roles) == 1:
+                result[address] = by_role[roles[0][0]]
+                continue
+            values = mixed.values.new_zeros(len(mixed.values), stop, roles[-1][1].stop)
+            for role, columns in roles:
+                values[:, by_role[role].low :, columns] = by_role[role].values
+            result[address] = Cotangent(values, 0)
+        return result
 
     def _before_rotation(self, block: int, projection: str, gradient: Tensor, at: slice) -> Tensor:
         """Through the rotation, and the norm per head where there is one: [R, heads, n, d_head]."""

@@ -9,13 +9,14 @@ A source writes the vector r(p) (y U_s for a component) and moves the read vecto
 * key:        g (v(p) − z(p')),        g = c A(p', p) q(p')·R_p r    at p' ≥ p
 * value:      A(p', p) r                                            at p' ≥ p
 
-(notation of those files). The edge into a target there is the product with its V_t.
+(notation of those files; a site that writes queries, keys and values at once does all three). The
+edge into a target there is the product with its V_t.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
@@ -26,13 +27,14 @@ from compute.attribution.mlp import value_and_slope
 from compute.attribution.prompt_nodes import PromptNodes
 from compute.attribution.prompt_pass import PromptPass
 from compute.attribution.prompt_reach import BLOCK_ELEMENTS, Needed, Reach, reaching_numbers, sources_reaching
+from compute.attribution.roles import Role, attention_roles
 from compute.decomposition.model import Decomposition
 from compute.targets.model import rotate_half
 from compute.topology import ReadPoint
 
 
 class ClosedForms:
-    """Reach of every read point in the modes ``node`` and ``off``."""
+    """Reach of read points in the modes ``node`` and ``off``; only of those with nothing in the way."""
 
     def __init__(
         self,
@@ -40,23 +42,24 @@ class ClosedForms:
         forward: PromptPass,
         nodes: PromptNodes,
         rows: dict[Address, Tensor],
+        points: Sequence[ReadPoint],
     ) -> None:
+        self.points = points
         self.decomposition = decomposition
         self.forward = forward
         self.nodes = nodes
         self.rows = rows
 
     def reaches(self, needed: Needed) -> Iterator[Reach]:
-        """Every read point at every position where it is needed."""
-        points = self.decomposition.topology.read_points
-        norms = [point for point in points if point.operation == "norm"]
+        """Each of the read points at every position where it is needed."""
+        norms = [point for point in self.points if point.operation == "norm"]
         for position in range(self.nodes.length):
             wanted = [point for point in norms if needed(point, position)]
             if wanted:
                 written = self._written(wanted[-1], position)
                 for point in wanted:
                     yield self._reach(point, position, self._through_norm(point, position, written))
-        for point in points:
+        for point in self.points:
             wanted_at = [p for p in range(self.nodes.length) if needed(point, p)]
             if point.operation == "mlp":
                 effects = self._through_mlp(point, wanted_at)
@@ -130,40 +133,58 @@ class ClosedForms:
         keys = inside.k[0].repeat_interleave(repeats, 0)  # [H, T, d_head], as are all of these
         values = inside.v[0].repeat_interleave(repeats, 0)
         queries, mixed, pattern = inside.q[0], inside.mixed[0], inside.pattern[0]
-        tables = self.decomposition.target.rotary(self.nodes.length, queries)
-        q, k, v = point.sources
-        heads = {address: self._by_head(address) for address in point.sources}
         at = {address: self._positions(address) for address in point.sources}
-        for address in (q, k):
-            if tables is not None:
-                cos, sin = (table[at[address], None] for table in tables)
-                heads[address] = heads[address] * cos + rotate_half(heads[address]) * sin
+        written = self._by_role(point.block, at)
         for p in positions:
             # v − z once, before anything is summed: where attention is all in one place it is small.
             shift = values[:, : p + 1] - mixed[:, p, None]
-            # Queries [n, H, d_head] → g [H, n, p + 1] → Σ_k g (v − z).
-            run = self.nodes.by_address[q].at(p)
-            first = self.nodes.by_address[q].first
-            mine = heads[q][run.start - first : run.stop - first].transpose(0, 1)
-            g = (mine @ keys[:, : p + 1].transpose(1, 2)) * pattern[:, p, None, : p + 1]
-            effects = [(g @ shift).transpose(0, 1).flatten(1) * scale]
-            # Keys [n, H_kv, d_head] → g [n, H] → g (v − z).
-            count = self.nodes.by_address[k].until(p).stop - self.nodes.by_address[k].first
-            where = at[k][:count]
-            received = pattern[:, p].T * scale  # [T, H]
-            query = queries[:, p].unflatten(0, (-1, repeats))
-            g = torch.einsum("nhe,hre->nhr", heads[k][:count], query).flatten(1)
-            g = g * received.index_select(0, where)
-            effects.append((g[..., None] * shift.transpose(0, 1).index_select(0, where)).flatten(1))
-            # Values [n, H_kv, d_head] → A r.
-            count = self.nodes.by_address[v].until(p).stop - self.nodes.by_address[v].first
-            weights = pattern[:, p].T.unflatten(1, (-1, repeats)).index_select(0, at[v][:count])
-            effects.append((weights[..., None] * heads[v][:count, :, None]).flatten(1))
+            effects: list[Tensor] = []
+            for address in point.sources:
+                here, roles = self.nodes.by_address[address], written[address]
+                run = here.at(p)
+                now, count = slice(run.start - here.first, run.stop - here.first), run.stop - here.first
+                where = at[address][:count]
+                moved: Tensor | None = None
+                if "key" in roles:
+                    # [n, H_kv, d_head] → g [n, H] → g (v − z).
+                    query = queries[:, p].unflatten(0, (-1, repeats))
+                    g = torch.einsum("nhe,hre->nhr", roles["key"][:count], query).flatten(1)
+                    g = g * (pattern[:, p].T * scale).index_select(0, where)
+                    moved = (g[..., None] * shift.transpose(0, 1).index_select(0, where)).flatten(1)
+                if "value" in roles:
+                    # [n, H_kv, d_head] → A r.
+                    weights = pattern[:, p].T.unflatten(1, (-1, repeats)).index_select(0, where)
+                    mixed_in = (weights[..., None] * roles["value"][:count, :, None]).flatten(1)
+                    moved = mixed_in if moved is None else moved.add_(mixed_in)
+                if "query" in roles:
+                    # [n, H, d_head] → g [H, n, p + 1] → Σ_k g (v − z).
+                    mine = roles["query"][now].transpose(0, 1)
+                    g = (mine @ keys[:, : p + 1].transpose(1, 2)) * pattern[:, p, None, : p + 1]
+                    turned = (g @ shift).transpose(0, 1).flatten(1) * scale
+                    if moved is None:
+                        moved = turned
+                    else:
+                        moved[now] += turned
+                assert moved is not None
+                effects.append(moved)
             yield torch.cat(effects)
 
-    def _by_head(self, address: Address) -> Tensor:
-        """Source rows [n, heads of the site, d_head]."""
-        return self.rows[address].unflatten(1, (-1, self.decomposition.target.config.d_head))
+    def _by_role(self, block: int, at: dict[Address, Tensor]) -> dict[Address, dict[Role, Tensor]]:
+        """What the nodes of each site write in each of its roles, [n, heads of the role, d_head],
+        queries and keys rotated."""
+        config = self.decomposition.target.config
+        result: dict[Address, dict[Role, Tensor]] = {}
+        for address, roles in attention_roles(config, block).items():
+            rows = self.rows[address]
+            tables = self.decomposition.target.rotary(self.nodes.length, rows)
+            result[address] = {}
+            for role, columns in roles:
+                heads = rows[:, columns].unflatten(1, (-1, config.d_head))
+                if tables is not None and role != "value":
+                    cos, sin = (table[at[address], None] for table in tables)
+                    heads = heads * cos + rotate_half(heads) * sin
+                result[address][role] = heads
+        return result
 
     def _positions(self, address: Address) -> Tensor:
         """The position of each node of an address, [n]."""

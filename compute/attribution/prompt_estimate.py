@@ -131,16 +131,19 @@ def _estimates(
         held = n_edges if settings.max_edges is None else min(n_edges, 2 * settings.max_edges)
         rows = sum(int(counts[a][last]) * widths[a] for a in counts if a.kind not in ("output", "target"))
         directions = sum(int(counts[a][last]) * read[a] for a in read)
+        wide = max(config.d_model, config.attention_width)
         # Keys and values of one block are also held rotated, and as what they do to one position.
         widest = max(
-            sum(int(counts[a][last]) * config.d_model for a in sites if a.block == b and a.kind == "attn")
+            sum(
+                int(counts[a][last]) * wide for a in sites if a.block == b and a.kind == config.attention_kind
+            )
             for b in range(config.n_blocks)
         )
         working = rows * (1 if method == "closed_form" else 3) + 6 * widest + directions
         working += length * per_token + 4 * config.n_blocks * config.n_heads * length**2 + deltas
         block = 10 * max(min(int(most_pairs[last]), BLOCK_ELEMENTS), n_nodes)
         if method == "fallback":
-            widest = max(config.d_ff, config.d_model, config.n_heads * length) * length
+            widest = max(config.d_ff, 3 * wide, config.n_heads * length) * length
             block += 12 * max(min(int(most_readers[last]) * widest, BLOCK_ELEMENTS), widest)
         total = item * (working + block) + float64_copies + 100 * n_nodes + held * per_edge + _MARGIN_BYTES
         return Estimate(n_nodes, n_edges, total)

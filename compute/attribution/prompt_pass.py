@@ -54,9 +54,11 @@ def run_prompt(
     trace = Trace()
 
     def site(address: Address, x: Tensor) -> Tensor:
-        inputs[address] = x
-        activations[address] = x @ decomposition.V(address)
-        if delta == "off":
+        decomposed = address in decomposition.n_components
+        if decomposed:
+            inputs[address] = x
+            activations[address] = x @ decomposition.V(address)
+        if decomposed and delta == "off":
             y = activations[address] @ decomposition.U(address)
             bias = decomposition.bias(address)
             y = y if bias is None else y + bias

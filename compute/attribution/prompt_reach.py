@@ -49,19 +49,18 @@ def sources_reaching(
     positions too. Only keys and values act on later positions; where gradients flow through deltas,
     so does everything before the last attention on the way."""
     if delta != "through":
-        return [(a, a.projection in ("k", "v")) for a in point.pseudo_sources + point.sources]
+        return [(a, a in point.earlier) for a in point.pseudo_sources + point.sources]
     n_blocks = topology.config.n_blocks
     block = n_blocks if point.block is None else point.block
     last_attention = block - 1 if point.name.endswith((".attn.input", "output")) else block
-    pseudo = topology.read_points[0].pseudo_sources
-    found = [(address, last_attention >= 0) for address in pseudo]
+    found = [(address, last_attention >= 0) for address in topology.pseudo_sources]
     for upstream in topology.read_points:
         if upstream.name == point.name:
             break
         for address in upstream.readers:
             assert address.block is not None
             earlier = address.block < last_attention or (
-                address.block == last_attention and address.projection in ("k", "v")
+                address.block == last_attention and address.projection in ("k", "v", "qkv")
             )
             found.append((address, earlier))
     return found

@@ -82,12 +82,19 @@ class ReadPointSums:
         """Add Z [n, d_in] to ``rows`` (a slice, or distinct row numbers)."""
         self._array("signed")[rows] += Z
 
+    @property
+    def has_frozen(self) -> bool:
+        """Whether there are frozen-norm sums; where not, adding to them does nothing."""
+        return f"frozen_weight/{self.layout.name}" in self.sums.arrays
+
     def add_frozen_weight(self, rows: slice | Tensor, weights: Tensor) -> None:
-        self._array("frozen_weight")[rows] += weights
+        if self.has_frozen:
+            self._array("frozen_weight")[rows] += weights
 
     def add_frozen_delta(self, index: int, Z: Tensor) -> None:
         """Add the frozen-norm Z [d_in] of the ``index``-th delta row."""
-        self._array("frozen_delta")[index] += Z
+        if self.has_frozen:
+            self._array("frozen_delta")[index] += Z
 
     def add_abs(self, rows: slice | Tensor, block: Tensor) -> None:
         """Add attr_abs [n, n_targets] of the sources ``rows`` to all abs targets of the read point."""

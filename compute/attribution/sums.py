@@ -23,6 +23,8 @@ name                           shape                 content
 ``tokens``                     [1]                   tokens processed
 =============================  ====================  =================================================
 
+Where matrices are left whole there are no ``frozen_`` arrays (:func:`has_frozen`).
+
 The engine lays ``abs/A`` out source by source in memory (a transposed view), to add whole rows.
 Where ``abs`` was accumulated on a part of the tokens only, every statistic exists a second time
 under the prefix ``abs_part/``, for just those tokens.
@@ -30,7 +32,7 @@ under the prefix ``abs_part/``, for just those tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,6 +72,8 @@ class ReadPointLayout:
     d_in: int
     readers: tuple[Address, ...]
     blocks: tuple[RowBlock, ...]
+    #: Modules left whole between the sources and here.
+    through: tuple[Address, ...] = ()
 
     @property
     def n_rows(self) -> int:
@@ -104,8 +108,18 @@ def layout(decomposition: Decomposition, delta: DeltaMode) -> tuple[ReadPointLay
                 add(address, "delta", 1)
             if topology.sites[address].has_bias:
                 add(address, "bias", 1)
-        layouts.append(ReadPointLayout(point.name, point.operation, point.d_in, point.readers, tuple(blocks)))
+        layouts.append(
+            ReadPointLayout(
+                point.name, point.operation, point.d_in, point.readers, tuple(blocks), point.through
+            )
+        )
     return tuple(layouts)
+
+
+def has_frozen(layouts: Iterable[ReadPointLayout]) -> bool:
+    """Whether frozen-norm attributions can be had: with nothing left whole, a path from source to
+    target crosses one norm at most, at its end, and a number for each source says it all."""
+    return not any(point.through for point in layouts)
 
 
 @dataclass

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compute.address import Address
+from compute.address import Address, parse_address
 from compute.attribution.definition import Edges
 from compute.attribution.engine import AttributionEngine
 from compute.attribution.frozen import frozen_rows
-from compute.attribution.sums import AttributionSums
+from compute.attribution.sums import AttributionSums, has_frozen
 from compute.decomposition.importance_config import ImportanceConfig
 from compute.decomposition.model import Decomposition
 from compute.targets.config import TargetConfig
@@ -54,6 +54,13 @@ class Case:
     activation: str = "silu"
     qk_norm: bool = False
     tied: bool = False
+    head_width: int | None = None
+    fused: bool = False
+    gated: bool | None = None
+    #: Biases of queries, keys and values; None: as the family has them.
+    qkv_bias: bool | None = None
+    #: Share of the matrices that are left whole, or the addresses of those that are.
+    whole: float | tuple[str, ...] = 0.0
     n_sequences: int = 2
     length: int = 5
     density: float = 0.3
@@ -75,6 +82,10 @@ class Case:
                 "qk_norm": self.qk_norm,
                 "tied_embeddings": self.tied,
                 "norm_eps": 1e-5,
+                "head_width": self.head_width,
+                "fused_qkv": self.fused,
+                "gated_mlp": self.gated,
+                "qkv_bias": self.qkv_bias,
             }
         )
         generator = torch.Generator().manual_seed(self.seed)
@@ -83,6 +94,7 @@ class Case:
             address: 2 + int(torch.randint(0, 8, (1,), generator=generator))
             for address in target.topology.sites
         }
+        counts = {address: n for address, n in counts.items() if address not in self._left_whole(target)}
         decomposition = RandomDecomposition(target, counts, ImportanceConfig(kind="mlp", hidden=(2,)))
         decomposition.density = self.density
         decomposition.to(self.dtype)
@@ -94,6 +106,15 @@ class Case:
         decomposition.requires_grad_(False)
         tokens = torch.randint(0, config.vocab_size, (self.n_sequences, self.length), generator=generator)
         return decomposition, tokens
+
+    def _left_whole(self, target: TargetModel) -> set[Address]:
+        if isinstance(self.whole, tuple):
+            return {parse_address(name) for name in self.whole}
+        draw = torch.Generator().manual_seed(self.seed + 1)
+        modules = list(target.topology.modules)
+        chosen = (torch.rand(len(modules), generator=draw) < self.whole).tolist()
+        left = {address for address, is_whole in zip(modules, chosen, strict=True) if is_whole}
+        return left if len(left) < len(modules) else left - {modules[self.seed % len(modules)]}
 
 
 def engine_sums(decomposition: Decomposition, tokens: Tensor, **options: Any) -> AttributionSums:
@@ -108,14 +129,15 @@ def blocks_of(decomposition: Decomposition, sums: AttributionSums) -> dict[Edges
     result: dict[Edges, Tensor] = {}
     for point in sums.layouts:
         Z = sums.arrays[f"signed/{point.name}"]
-        frozen = frozen_rows(decomposition, sums, point)
+        frozen = frozen_rows(decomposition, sums, point) if has_frozen(sums.layouts) else None
         for reader in point.readers:
             V = decomposition.V(reader) if reader.is_site else decomposition.target.unembedding.weight.T
             for block in point.blocks:
                 rows = slice(block.offset, block.offset + block.count)
                 edges = lambda metric: Edges(metric, reader, block.address, block.kind)  # noqa: B023, E731
                 result[edges("attr")] = (Z[rows] @ V).T
-                result[edges("attr_frozen")] = (frozen[rows] @ V).T
+                if frozen is not None:
+                    result[edges("attr_frozen")] = (frozen[rows] @ V).T
                 if f"abs/{reader}" in sums.arrays:
                     result[edges("attr_abs")] = sums.arrays[f"abs/{reader}"][:, rows]
     return result

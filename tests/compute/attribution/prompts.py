@@ -10,7 +10,13 @@ from torch import Tensor
 
 from compute.address import OUTPUT, TARGET, Address, parse_address
 from compute.attribution.definition import Edges, PromptTarget, Source, prompt_attributions
-from compute.attribution.prompt import BIAS_INDEX, DELTA_INDEX, PromptGraph
+from compute.attribution.prompt import (
+    BIAS_INDEX,
+    DELTA_INDEX,
+    PromptGraph,
+    PromptSettings,
+    prompt_graph,
+)
 from compute.attribution.sums import RowKind
 from compute.decomposition.model import Decomposition
 
@@ -96,3 +102,39 @@ def given_importance(decomposition: Decomposition, tokens: Tensor) -> Mapping[Ad
     with torch.no_grad():
         g = decomposition.causal_importance(decomposition.clean_pass(tokens[None])[1])
     return {address: values[0] for address, values in g.items()}
+
+
+def prompt_totals(
+    decomposition: Decomposition, tokens: Tensor, delta: str, dataset: Mapping[Edges, Tensor]
+) -> dict[Edges, Tensor]:
+    """A prompt's edges as dataset attributions: weighted by the source's importance, added up over
+    both positions. Blocks that are not in ``dataset`` have to be zero, and are left out."""
+    importance = given_importance(decomposition, tokens)
+    everything = PromptSettings(
+        delta=delta,  # type: ignore[arg-type]
+        alive_above=-1.0,
+        output_probability=0.0,
+        outputs_at_most=decomposition.target.config.vocab_size,
+        output_positions="all",
+    )
+    graph = prompt_graph(decomposition, tokens, everything)
+    numbers = numbers_by_block(graph)
+    found: dict[Edges, Tensor] = {}
+    for edges, by_node in found_blocks(graph).items():
+        if edges not in dataset:
+            assert not by_node.any(), edges
+            continue
+        block, total = by_node, dataset[edges] * 0
+        rows = graph.nodes.index[numbers[edges.target, "component"]].astype(int)
+        here = numbers[edges.source, edges.kind]
+        if edges.kind == "component":
+            at = torch.from_numpy(graph.nodes.position[here].astype(int))
+            columns = torch.from_numpy(graph.nodes.index[here].astype(int))
+            block = by_node * importance[edges.source][at, columns]
+        elif edges.kind in ("delta", "bias"):
+            columns = torch.zeros(len(here), dtype=torch.long)
+        else:
+            columns = torch.from_numpy(graph.nodes.index[here].astype(int))
+        total.index_put_((torch.from_numpy(rows)[:, None], columns[None]), block, accumulate=True)
+        found[edges] = total
+    return found

@@ -32,6 +32,7 @@ from tests.compute.attribution.prompts import (
     found_blocks,
     given_importance,
     numbers_by_block,
+    prompt_totals,
 )
 
 cases = st.builds(
@@ -138,29 +139,9 @@ def certain_signs(oracle: Decomposition, tokens: Tensor, graph: PromptGraph, tar
 @given(cases, st.sampled_from(["node", "off"]))
 def test_edges_add_up_to_the_dataset_attributions_of_the_prompt(case: Case, delta: str):
     decomposition, tokens = built(case)
-    importance = given_importance(decomposition, tokens)
-    graph = prompt_graph(decomposition, tokens, settings_of(delta=delta, alive_above=-1.0, **EVERY_OUTPUT))
     sums = engine_sums(decomposition, tokens[None], delta=delta, output_abs="all")
     dataset = {e: b for e, b in blocks_of(decomposition, sums).items() if e.metric != "attr_frozen"}
-    numbers = numbers_by_block(graph)
-    found = {}
-    for edges, by_node in found_blocks(graph).items():
-        if edges not in dataset:
-            assert not by_node.any(), edges
-            continue
-        block, total = by_node, dataset[edges] * 0
-        rows = graph.nodes.index[numbers[edges.target, "component"]].astype(int)
-        here = numbers[edges.source, edges.kind]
-        if edges.kind == "component":
-            at = torch.from_numpy(graph.nodes.position[here].astype(int))
-            columns = torch.from_numpy(graph.nodes.index[here].astype(int))
-            block = by_node * importance[edges.source][at, columns]
-        elif edges.kind in ("delta", "bias"):
-            columns = torch.zeros(len(here), dtype=torch.long)
-        else:
-            columns = torch.from_numpy(graph.nodes.index[here].astype(int))
-        total.index_put_((torch.from_numpy(rows)[:, None], columns[None]), block, accumulate=True)
-        found[edges] = total
+    found = prompt_totals(decomposition, tokens, delta, dataset)
     error, where = worst_error(found, {e: b for e, b in dataset.items() if e in found})
     assert error <= 1e-9, where
     assert not any(b.any() for e, b in dataset.items() if e not in found)
