@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import TypeVar, cast
 
@@ -15,7 +16,10 @@ from backend.importing.settings import AttentionSettings, Settings
 from backend.importing.sites import DecomposedModule
 from compute.decomposition.importance_config import (
     SITE_KINDS,
+    AttentionImportance,
     ImportanceConfig,
+    ReverseResidualGroup,
+    ReverseResidualImportance,
     SiteKind,
     TransformerImportance,
 )
@@ -72,6 +76,7 @@ def importance_source(
     builders: dict[str, Callable[[Settings, list[_Site]], ImportanceSource]] = {
         "global_shared_mlp": _shared_mlp,
         "global_shared_transformer": _transformer,
+        "global_reverse_residual": _reverse_residual,
     }
     if ci.extra_input_module_patterns:
         raise ImportRefusedError(
@@ -193,3 +198,85 @@ def _attention(ours: str, key: str, d: int) -> list[Part]:
 def _frequencies(d_model: int, attention: AttentionSettings) -> Tensor:
     d_head = d_model // attention.n_heads
     return attention.rope_base ** (-torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)
+
+
+def _reverse_residual(settings: Settings, sites: list[_Site]) -> ImportanceSource:
+    ci, kind = settings.ci_config, "global_reverse_residual"
+    d = _needed(ci.d_resid_ci_fn, "d_resid_ci_fn", kind)
+    reader_hidden = _needed(ci.reader_hidden_dims, "reader_hidden_dims", kind)
+    transition_hidden = () if ci.transition_hidden_dim is None else (ci.transition_hidden_dim,)
+    attention = ci.transition_attn_config
+    groups = _groups(settings, sites)
+    parts: list[Part] = []
+    derived: dict[str, Tensor] = {}
+    for number, (name, members) in enumerate(groups):
+        ours, key = f"{_GLOBAL}groups.{number}.", name.replace(".", "-")
+        d_in, total = sum(s.d_in for s in members), sum(s.n_components for s in members)
+        parts += _linear(f"{ours}input", f"_inp_projectors.{key}", d_in, d)
+        parts.append(Part(f"{ours}reader_norm", f"_reader_norms.{key}.weight", (d,)))
+        parts += _layers(f"{ours}reader.", f"_readers.{key}.", [d, *reader_hidden, total])
+        if number == len(groups) - 1:
+            continue
+        parts.append(Part(f"{ours}transition_norm", f"_transition_norms.{key}.weight", (d,)))
+        if transition_hidden:
+            parts += _layers(f"{ours}transition.", f"_transitions.{key}.", [d, *transition_hidden, d])
+        else:
+            weight, bias = f"{ours}transition.weights.0", f"{ours}transition.biases.0"
+            parts += [
+                Part(weight, f"_transitions.{key}.W", (d, d)),
+                Part(bias, f"_transitions.{key}.b", (d,)),
+            ]
+        if attention is not None:
+            parts.append(Part(f"{ours}attn_norm", f"_attn_norms.{key}.weight", (d,)))
+            parts += _attention(f"{ours}attn.", f"_attn_transitions.{key}.", d)
+            derived[f"_attn_transitions.{key}.rope.inv_freq"] = _frequencies(d, attention)
+    config = ImportanceConfig(
+        kind=kind,
+        sigmoid=settings.sigmoid_type,
+        order=tuple(site.address for _, members in groups for site in members),
+        reverse_residual=ReverseResidualImportance(
+            groups=tuple(
+                ReverseResidualGroup(name=name, sites=tuple(site.address for site in members))
+                for name, members in groups
+            ),
+            d_residual=d,
+            reader_hidden=reader_hidden,
+            transition_hidden=transition_hidden,
+            attention=None
+            if attention is None
+            else AttentionImportance(
+                n_heads=attention.n_heads, max_length=attention.max_len, rope_base=attention.rope_base
+            ),
+        ),
+    )
+    return ImportanceSource(config, tuple(parts), True, {}, derived)
+
+
+def _groups(settings: Settings, sites: list[_Site]) -> list[tuple[str, list[_Site]]]:
+    """Sites by group, in the order of the groups' patterns; each site belongs to exactly one."""
+    groups: list[tuple[str, list[_Site]]] = []
+    taken: dict[str, str] = {}
+    for group in _needed(settings.ci_config.block_groups, "block_groups", "global_reverse_residual"):
+        members: list[_Site] = []
+        for pattern in group.patterns:
+            for site in (site for site in sites if fnmatchcase(site.path, pattern)):
+                if site.path in taken:
+                    raise ImportRefusedError(
+                        f"{site.path} belongs to two groups of the importance function, {taken[site.path]} and "
+                        f"{group.name}",
+                        "the public code refuses this too",
+                    )
+                taken[site.path] = group.name
+                members.append(site)
+        groups.append((group.name, members))
+    missing = [site.path for site in sites if site.path not in taken]
+    empty = [name for name, members in groups if not members]
+    if missing or empty:
+        what = (
+            f"no group has {', '.join(missing[:5])}" if missing else f"no module is in {', '.join(empty[:5])}"
+        )
+        raise ImportRefusedError(
+            f"the groups of the importance function do not fit the run: {what}",
+            "check block_groups in the configuration",
+        )
+    return groups

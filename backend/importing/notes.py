@@ -12,6 +12,39 @@ from compute.decomposition.importance_config import ImportanceConfig
 from compute.topology import Topology
 from storage.run_directory import RunNote
 
+#: Settings of the public code that say how a run was trained, evaluated, logged and saved.
+_TRAINING = frozenset(
+    [
+        "autocast_bf16", "batch_size", "cadence", "ci_alive_threshold", "ci_fn_optimizer",
+        "ci_recon_coeff", "ci_recon_layerwise_coeff", "components_optimizer", "dist_backend",
+        "embedding_recon_coeff", "eval", "eval_batch_size", "eval_freq", "eval_metric_configs", "eval_metrics",
+        "extra_wandb_config", "faithfulness_coeff", "faithfulness_warmup_lr", "faithfulness_warmup_steps",
+        "faithfulness_warmup_weight_decay", "figures_fns", "grad_clip_norm", "grad_clip_norm_ci_fns",
+        "grad_clip_norm_components", "gradient_accumulation_steps", "image_freq", "image_on_first_step",
+        "importance_minimality_coeff", "init_pd_checkpoint", "init_spd_checkpoint", "is_embed_unembed_recon",
+        "loss_metric_configs", "loss_metrics", "losses", "lr", "lr_exponential_halflife", "lr_schedule",
+        "lr_warmup_pct", "metric_modules", "metrics_fns", "n_eval_steps", "n_examples_until_dead",
+        "n_mask_samples", "out_dir", "out_recon_coeff", "output_loss_type", "p_anneal_end_frac",
+        "p_anneal_final_p", "p_anneal_start_frac", "pnorm", "print_freq", "recon_coeff", "recon_layerwise_coeff",
+        "resume_provenance", "runtime", "save_freq", "schatten_coeff", "seed", "slow_eval_freq",
+        "slow_eval_on_first_step", "steps", "stochastic_recon_coeff", "stochastic_recon_layerwise_coeff",
+        "train_log_freq", "wandb", "wandb_group", "wandb_project", "wandb_run_name", "wandb_run_name_prefix",
+        "wandb_tags",
+    ]
+)  # fmt: skip
+_DATA = frozenset(
+    [
+        "buffer_size", "column_name", "data_files", "dataset_seed", "dataset_shuffle_seed", "eval_data_split",
+        "eval_split", "is_tokenized", "max_seq_len", "revision", "shuffle_each_epoch", "streaming",
+        "train_data_split", "train_split",
+    ]
+)  # fmt: skip
+_TRAINING_GROUPS = {
+    "task_config": _DATA,
+    "data": _DATA,
+    "target": frozenset(["activation_checkpointing", "weights_dtype"]),
+}
+
 
 def run_notes(
     read: ReadSettings,
@@ -62,14 +95,29 @@ def run_notes(
             )
         )
     if ignored:
-        notes.append(
-            RunNote(
-                topic="ignored_settings",
-                text="These settings of the configuration say how the run was trained, or are unknown to Tributary, "
-                f"and are not used: {', '.join(ignored)}.",
-            )
-        )
+        notes.append(RunNote(topic="ignored_settings", text=_ignored(ignored)))
     return tuple(notes)
+
+
+def _ignored(ignored: Sequence[str]) -> str:
+    """Settings that nobody here knows first: they may mean something."""
+    training = [path for path in ignored if _of_training(path)]
+    unknown = [path for path in ignored if path not in training]
+    sentences: list[str] = []
+    if unknown:
+        sentences.append(
+            f"Tributary does not know these settings of the configuration: {', '.join(unknown)}."
+        )
+    if training:
+        sentences.append(f"Settings of training and evaluation are not used: {', '.join(training)}.")
+    return " ".join(sentences)
+
+
+def _of_training(path: str) -> bool:
+    first, _, rest = path.removeprefix("pd.").partition(".")
+    return first in _TRAINING or (
+        first in _TRAINING_GROUPS and rest.partition(".")[0] in _TRAINING_GROUPS[first]
+    )
 
 
 def _left_whole(

@@ -62,7 +62,8 @@ class ImportanceSettings(_Lenient):
     """``ci_config``, or what older fields say."""
 
     mode: str = "layerwise"
-    fn_type: str
+    #: Left out by modes that have only one, which Tributary does not know.
+    fn_type: str = "unnamed"
     hidden_dims: tuple[int, ...] | None = None
     simple_transformer_ci_cfg: TransformerSettings | None = None
     block_groups: tuple[BlockGroup, ...] | None = None
