@@ -31,6 +31,7 @@ from backend.routers import (
     runs,
     search,
     tokens,
+    toys,
 )
 from backend.security import SecurityMiddleware
 from backend.service.library import Library
@@ -84,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.workshop = Workshop(settings, app.state.library)
     install_error_handlers(app)
     api = APIRouter(prefix="/api")
-    nouns = (health, runs, components, evidence, clusters, attribution, tokens, search)
+    nouns = (health, runs, components, evidence, clusters, attribution, tokens, search, toys)
     people = (labels, label_sets, label_set_files, labelling)
     computing = (predictions, graphs, interventions, circuits, jobs)
     for noun in (*nouns, prompts, openings, *computing, *people):

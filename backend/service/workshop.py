@@ -23,6 +23,7 @@ from backend.service.library import Library
 from backend.service.models import Models
 from backend.service.run import Run
 from backend.service.search import Searches
+from backend.service.toy_models import Toys
 from backend.settings import Settings
 from compute.progress import Cancelled, Report
 from storage.errors import UnknownRecordError
@@ -55,6 +56,7 @@ class Workshop:
         self.library = library
         self.jobs = JobQueue()
         self.models = Models(settings.device)
+        self.toys = Toys()
         self.columns = ColumnCache()
         self.treasury = Treasury(settings)
         self.searches = Searches(settings.database_path.parent)

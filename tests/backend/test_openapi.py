@@ -111,6 +111,11 @@ def test_operations_have_short_names_and_descriptions() -> None:
         "search_find",
         "search_index",
         "tokens_search",
+        "toys_answer",
+        "toys_component",
+        "toys_evaluation",
+        "toys_get",
+        "toys_response",
     ]
     assert all(operation["description"] for _, _, operation in operations())
 

@@ -408,6 +408,106 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/runs/{run}/toy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get
+         * @description What a toy run's model is: its sizes, its matrices, what it was trained on and for.
+         */
+        get: operations["toys_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/toy/matrices/{site}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Response
+         * @description Causal importances and activations of a matrix's components to one feature at a time.
+         */
+        get: operations["toys_response"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/toy/components/{key}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Component
+         * @description What a component reads and writes, which features it answers to, and what it goes with by weights.
+         */
+        get: operations["toys_component"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/toy/evaluation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Evaluation
+         * @description Errors of the outputs, of the weights, and against the known solution.
+         */
+        get: operations["toys_evaluation"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/toy/answers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Answer
+         * @description Outputs, importances and activations for any inputs.
+         */
+        post: operations["toys_answer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/runs/{run}/prompts": {
         parameters: {
             query?: never;
@@ -5254,6 +5354,426 @@ export interface components {
             /** Mean Ci */
             mean_ci: number;
         };
+        /** ToyAnswer */
+        ToyAnswer: {
+            /** Run */
+            run: string;
+            /**
+             * Outputs
+             * @description Of the target, [inputs][features]
+             */
+            outputs: number[][];
+            /**
+             * Masked
+             * @description With every component multiplied by its CI, no delta
+             */
+            masked: number[][];
+            /**
+             * Label
+             * @description What it was trained to put out
+             */
+            label: number[][] | null;
+            /** Sites */
+            sites: components["schemas"]["ToySiteAnswer"][];
+            /** Seconds */
+            seconds: number;
+            /** Peak Bytes */
+            peak_bytes: number;
+        };
+        /** ToyComponent */
+        ToyComponent: {
+            /** Run */
+            run: string;
+            /** Key */
+            key: string;
+            /** Address */
+            address: string;
+            /** Index */
+            index: number;
+            /** Path */
+            path: string;
+            /** Value */
+            value: number;
+            /**
+             * V
+             * @description What it reads, [d_in]
+             */
+            V: number[];
+            /**
+             * U
+             * @description What it writes, [d_out]
+             */
+            U: number[];
+            /** V Norm */
+            V_norm: number;
+            /** U Norm */
+            U_norm: number;
+            /**
+             * Reads Features
+             * @description What it reads of each feature along the linear path; null where none leads there
+             */
+            reads_features: number[] | null;
+            /**
+             * Writes Outputs
+             * @description What it writes to each output along the linear path; null where none leads there
+             */
+            writes_outputs: number[] | null;
+            /**
+             * Importance
+             * @description To each single feature at the value, [n_features]
+             */
+            importance: number[];
+            /**
+             * Activation
+             * @description x·V for each single feature at the value, [n_features]
+             */
+            activation: number[];
+            /**
+             * Sources
+             * @description Components that write what it reads, strongest first
+             */
+            sources: components["schemas"]["ToyLink"][];
+            /**
+             * Targets
+             * @description Components that read what it writes, strongest first
+             */
+            targets: components["schemas"]["ToyLink"][];
+            /** Seconds */
+            seconds: number;
+            /** Peak Bytes */
+            peak_bytes: number;
+        };
+        /** ToyDescription */
+        ToyDescription: {
+            /** Run */
+            run: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "tms" | "resid_mlp";
+            /** N Features */
+            n_features: number;
+            /**
+             * N Hidden
+             * @description Hidden dimensions of a tms
+             */
+            n_hidden: number | null;
+            /**
+             * Tied
+             * @description Whether a tms's last matrix is its first one transposed
+             */
+            tied: boolean | null;
+            /**
+             * D Embed
+             * @description Residual dimensions of a residual MLP
+             */
+            d_embed: number | null;
+            /**
+             * D Mlp
+             * @description Neurons of each of its blocks
+             */
+            d_mlp: number | null;
+            /**
+             * Activation
+             * @description Of its neurons: gelu or relu
+             */
+            activation: string | null;
+            /**
+             * Label
+             * @description What the model was trained to put out: act(c·x) + x or |c·x|; null where not known
+             */
+            label: ("act_plus_resid" | "abs") | null;
+            /**
+             * Label Coefficients
+             * @description c; null: 1 for every feature
+             */
+            label_coefficients: number[] | null;
+            inputs: components["schemas"]["ToyInputs"] | null;
+            /**
+             * Standard Value
+             * @description Of a single feature where nothing else is asked for
+             */
+            standard_value: number;
+            /**
+             * Matrices
+             * @description In forward order, those left whole included
+             */
+            matrices: components["schemas"]["ToyMatrix"][];
+            /** Seconds */
+            seconds: number;
+        };
+        /** ToyErrors */
+        ToyErrors: {
+            /** Tolerance */
+            tolerance: number;
+            /**
+             * Wrong
+             * @description Entries that are off by more than the tolerance
+             */
+            wrong: number;
+        };
+        /** ToyEvaluation */
+        ToyEvaluation: {
+            /** Run */
+            run: string;
+            /**
+             * Faithfulness
+             * @description Mean square of the entries of all deltas together
+             */
+            faithfulness: number;
+            /** Outputs */
+            outputs: components["schemas"]["ToyOutputErrors"][];
+            /** Sites */
+            sites: components["schemas"]["ToySiteFit"][];
+            /**
+             * Errors
+             * @description Against the known solution, all matrices together
+             */
+            errors: components["schemas"]["ToyErrors"][];
+            /** Seconds */
+            seconds: number;
+            /** Peak Bytes */
+            peak_bytes: number;
+        };
+        /**
+         * ToyInputs
+         * @description The inputs that it was trained on; an active feature is uniform between low and high.
+         */
+        ToyInputs: {
+            /** Generation */
+            generation: string;
+            /** Feature Probability */
+            feature_probability: number;
+            /** Low */
+            low: number;
+            /** High */
+            high: number;
+            /**
+             * Synced
+             * @description Groups of features that are active together
+             */
+            synced: number[][];
+        };
+        /**
+         * ToyLink
+         * @description How strongly one component writes what another reads.
+         */
+        ToyLink: {
+            /** Key */
+            key: string;
+            /** Path */
+            path: string;
+            /**
+             * Weight
+             * @description ‖V‖ (U · V') ‖U'‖: independent of how each component's size is shared between its V and U
+             */
+            weight: number;
+        };
+        /** ToyMatrix */
+        ToyMatrix: {
+            /** Address */
+            address: string;
+            /**
+             * Path
+             * @description The module's name in the code that trained it, e.g. linear1
+             */
+            path: string;
+            /** D In */
+            d_in: number;
+            /** D Out */
+            d_out: number;
+            /** Has Bias */
+            has_bias: boolean;
+            /**
+             * Reads
+             * @enum {string}
+             */
+            reads: "features" | "hidden" | "residual" | "neurons" | "outputs";
+            /**
+             * Writes
+             * @enum {string}
+             */
+            writes: "features" | "hidden" | "residual" | "neurons" | "outputs";
+            /**
+             * N Components
+             * @description 0: left whole
+             */
+            n_components: number;
+            /** @description null where no solution is known */
+            expected: components["schemas"]["ToyPattern"] | null;
+        };
+        /**
+         * ToyOutputErrors
+         * @description Mean squared errors of the outputs against the target's.
+         */
+        ToyOutputErrors: {
+            /**
+             * Inputs
+             * @enum {string}
+             */
+            inputs: "single_features" | "sampled";
+            /** Count */
+            count: number;
+            /**
+             * Value
+             * @description Of the single features; null for sampled inputs
+             */
+            value: number | null;
+            /**
+             * All On
+             * @description All components on, no delta
+             */
+            all_on: number;
+            /**
+             * With Deltas
+             * @description All components and all deltas on: rounding errors only
+             */
+            with_deltas: number;
+            /**
+             * Masked
+             * @description Components multiplied by their CI, no delta
+             */
+            masked: number;
+            /**
+             * Masked With Deltas
+             * @description Components multiplied by their CI, and all deltas on
+             */
+            masked_with_deltas: number;
+            /**
+             * Nothing
+             * @description All components off: what the others can be compared with
+             */
+            nothing: number;
+            /**
+             * Power
+             * @description Mean square of the target's outputs
+             */
+            power: number;
+            /**
+             * L0
+             * @description Mean components with CI > 0 by address
+             */
+            l0: {
+                [key: string]: number;
+            };
+        };
+        /**
+         * ToyPattern
+         * @description Which importances to single features the known solution has at a matrix.
+         */
+        ToyPattern: {
+            /**
+             * Pattern
+             * @description identity: one component for each feature; dense: k components that act, all others never
+             * @enum {string}
+             */
+            pattern: "identity" | "dense";
+            /**
+             * K
+             * @description identity: the features; dense: the components that act
+             */
+            k: number;
+        };
+        /**
+         * ToyRequest
+         * @description Any inputs; every row has one number for each feature.
+         */
+        ToyRequest: {
+            /** Inputs */
+            inputs: number[][];
+        };
+        /**
+         * ToyResponse
+         * @description Importances and activations of a matrix's components when one feature at a time is switched on.
+         */
+        ToyResponse: {
+            /** Run */
+            run: string;
+            /** Address */
+            address: string;
+            /** Value */
+            value: number;
+            /**
+             * Order
+             * @enum {string}
+             */
+            order: "expected" | "identity" | "dense" | "index";
+            /**
+             * Permuted
+             * @description Whether the components are in another order than they are stored in
+             */
+            permuted: boolean;
+            /** First Feature */
+            first_feature: number;
+            /**
+             * Components
+             * @description Which component each column is
+             */
+            components: number[];
+            /** Total Components */
+            total_components: number;
+            /** Total Features */
+            total_features: number;
+            /**
+             * Alive
+             * @description Components with CI > 0.1 for some single feature
+             */
+            alive: number;
+            /**
+             * Importance
+             * @description [features][components], each in [0, 1]
+             */
+            importance: number[][];
+            /**
+             * Activation
+             * @description x·V, [features][components]
+             */
+            activation: number[][];
+            expected: components["schemas"]["ToyPattern"] | null;
+            /**
+             * Errors
+             * @description Against the expected pattern; empty where there is none
+             */
+            errors: components["schemas"]["ToyErrors"][];
+            /** Seconds */
+            seconds: number;
+            /** Peak Bytes */
+            peak_bytes: number;
+        };
+        /** ToySiteAnswer */
+        ToySiteAnswer: {
+            /** Address */
+            address: string;
+            /**
+             * Importance
+             * @description [inputs][components]
+             */
+            importance: number[][];
+            /**
+             * Activation
+             * @description [inputs][components]
+             */
+            activation: number[][];
+        };
+        /** ToySiteFit */
+        ToySiteFit: {
+            /** Address */
+            address: string;
+            /**
+             * Faithfulness
+             * @description Mean square of the entries of Δ = W − VU
+             */
+            faithfulness: number;
+            /**
+             * Relative
+             * @description ‖Δ‖ / ‖W‖
+             */
+            relative: number;
+            expected: components["schemas"]["ToyPattern"] | null;
+            /** Errors */
+            errors: components["schemas"]["ToyErrors"][];
+        };
         /**
          * Unavailable
          * @description A list that does not exist, with the reason (e.g. attr_abs into output tokens).
@@ -7251,6 +7771,533 @@ export interface operations {
             };
             /** @description Not computed yet, damaged, or changed meanwhile */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    toys_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ToyDescription"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    toys_response: {
+        parameters: {
+            query?: {
+                /** @description What the one feature is set to */
+                value?: number;
+                /** @description Of the components */
+                order?: "expected" | "identity" | "dense" | "index";
+                first_feature?: number;
+                /** @description How many features */
+                features?: number;
+                /** @description How many components, the first in the order */
+                components?: number;
+            };
+            header?: never;
+            path: {
+                site: string;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ToyResponse"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    toys_component: {
+        parameters: {
+            query?: {
+                /** @description What the one feature is set to */
+                value?: number;
+                /** @description How many entries */
+                k?: number;
+            };
+            header?: never;
+            path: {
+                /** @description <address>:<index>, e.g. 0.attn.q:17, embed:42, output:42, 1.glu.down:delta */
+                key: string;
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ToyComponent"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    toys_evaluation: {
+        parameters: {
+            query?: {
+                /** @description What the one feature is set to */
+                value?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ToyEvaluation"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Bad input */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A fault of the server */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    toys_answer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a run, as listed by /api/runs */
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ToyRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ToyAnswer"];
+                };
+            };
+            /** @description Malformed request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Token missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Request from a foreign page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unknown run, subrun, key, site, cursor, record or job */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not computed yet, damaged, or changed meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
