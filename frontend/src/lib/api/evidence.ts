@@ -1,10 +1,11 @@
 /** Requests that compute something on a text, live. None is kept: each is asked once. */
 
 import { send } from "./http";
+import type { PromptSource } from "./promptTypes";
 import type { Firings } from "./types";
 
-export interface FiringQuestion {
-  readonly text: string;
+/** `text` or `token_ids`, and what is wanted of them. */
+export interface FiringSettings {
   /** Components whose values are wanted at each token. */
   readonly keys: readonly string[];
   /** How many of the components that fire most on the text. */
@@ -15,6 +16,10 @@ export interface FiringQuestion {
   readonly order: "sum" | "excess";
 }
 
-export function fire(run: string, question: FiringQuestion, signal?: AbortSignal): Promise<Firings> {
+export function fire(
+  run: string,
+  question: PromptSource & FiringSettings,
+  signal?: AbortSignal,
+): Promise<Firings> {
   return send("POST", `/api/runs/${encodeURIComponent(run)}/firings`, question, signal);
 }
