@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     import torch
 
 END_OF_TEXT = "<|endoftext|>"
+#: What tokenizers call the end of a text, the first that a tokenizer has.
+_SEPARATORS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[EOS]", "[SEP]")
+#: Characters of a document cut out of a plain text, at least.
+_CUT = 4_000
+#: Characters that are encoded at once.
+_ENCODED = 1_000_000
 #: Tokens whose checksum is taken at a time.
 _HASHED = 1 << 20
 
@@ -39,30 +45,63 @@ class Document:
 
 
 def read_documents(path: Path) -> list[Document]:
-    """Read a ``.jsonl`` or ``.jsonl.gz`` file with one ``{"title", "source", "text"}`` a line."""
-    if not path.is_file():
-        raise CorpusError(f"there is no text file at {path}")
-    opener = gzip.open if path.suffix == ".gz" else open
-    documents: list[Document] = []
-    try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    record = json.loads(line)
-                    documents.append(
-                        Document(
-                            str(record.get("title", f"line {number}")),
-                            str(record.get("source", "")),
-                            record["text"],
-                        )
-                    )
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorpusError(
-            f'{path}: line {len(documents) + 1} is not {{"title", "source", "text"}} ({error})'
-        ) from error
-    if not documents:
-        raise CorpusError(f"{path} holds no documents")
-    return documents
+    """All documents of a file, at least one; see :func:`documents_of`."""
+    return list(documents_of([path]))
+
+
+def documents_of(paths: Iterable[Path]) -> Iterator[Document]:
+    """The documents of text files, one at a time, from each file at least one.
+
+    ``.jsonl`` has one ``{"title", "source", "text"}`` a line, of which only the text must be there.
+    ``.txt`` is cut at blank lines into documents of at least ``_CUT`` characters. Either may be
+    compressed (``.gz``). Raises :class:`CorpusError`.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise CorpusError(f"there is no text file at {path}")
+        plain = path.with_suffix("") if path.suffix == ".gz" else path
+        read = _paragraphs if plain.suffix == ".txt" else _records
+        n = 0
+        opener = gzip.open if path.suffix == ".gz" else open
+        try:
+            with opener(path, "rt", encoding="utf-8") as lines:
+                for document in read(lines, path, plain.stem):
+                    n += 1
+                    yield document
+        except (OSError, EOFError, UnicodeDecodeError) as error:
+            raise CorpusError(f"{path}: document {n + 1} cannot be read ({error})") from error
+        if not n:
+            raise CorpusError(f"{path} holds no documents")
+
+
+def _records(lines: Iterable[str], path: Path, _: str) -> Iterator[Document]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            title = str(record.get("title", f"line {number}"))
+            document = Document(title, str(record.get("source", "")), record["text"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorpusError(
+                f'{path}: line {number} is not {{"title", "source", "text"}} ({error})'
+            ) from error
+        yield document
+
+
+def _paragraphs(lines: Iterable[str], path: Path, name: str) -> Iterator[Document]:
+    """Documents that end at the first blank line after ``_CUT`` characters, or at four times as many."""
+    parts: list[str] = []
+    length, number = 0, 0
+    for line in lines:
+        parts.append(line)
+        length += len(line)
+        if length >= (4 * _CUT if line.strip() else _CUT):
+            number += 1
+            yield Document(f"{name}, part {number}", path.name, "".join(parts))
+            parts, length = [], 0
+    if "".join(parts).strip():
+        yield Document(f"{name}, part {number + 1}", path.name, "".join(parts))
 
 
 def train_tokenizer(documents: Iterable[Document], vocab_size: int) -> Tokenizer:
@@ -166,14 +205,54 @@ class TokenCorpus:
         return corpus
 
 
-def tokenize(documents: list[Document], tokenizer: Tokenizer, validation_every: int = 20) -> TokenCorpus:
-    """Encode documents, each preceded by the end-of-text token."""
-    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
-    encodings = tokenizer.encode_batch([document.text for document in documents])
-    pieces = [np.asarray([end_of_text, *encoding.ids], dtype=np.int32) for encoding in encodings]
+def separator_of(tokenizer: Tokenizer, wanted: str | None = None) -> int:
+    """The token that is put before every document: ``wanted``, or what the tokenizer calls the end of a text.
+
+    Raises :class:`CorpusError` where the tokenizer has no such token.
+    """
+    for name in (wanted,) if wanted is not None else _SEPARATORS:
+        if (token := tokenizer.token_to_id(name)) is not None:
+            return token
+    named = f"called {wanted}" if wanted is not None else "that ends a text"
+    raise CorpusError(
+        f"the tokenizer has no token {named}", "name the token that separates documents as the separator"
+    )
+
+
+def tokenize(
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    validation_every: int = 20,
+    separator: str | None = None,
+) -> TokenCorpus:
+    """Encode documents, each preceded by the separating token (:func:`separator_of`).
+
+    Several documents are encoded at once, on all cores, but never more than ``_ENCODED`` characters
+    of them (or one document): what the tokenizer keeps for each token is many times its size.
+    """
+    before = separator_of(tokenizer, separator)
+    pieces: list[np.ndarray] = []
+    titles: list[str] = []
+    for chunk in _chunks(documents):
+        titles += [document.title for document in chunk]
+        texts = [document.text for document in chunk]
+        encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        pieces += [np.asarray([before, *encoding.ids], dtype=np.int32) for encoding in encodings]
     offsets = np.cumsum([0, *(len(piece) for piece in pieces)], dtype=np.int64)
-    titles = tuple(document.title for document in documents)
-    return TokenCorpus(np.concatenate(pieces), offsets, titles, validation_every)
+    return TokenCorpus(np.concatenate(pieces), offsets, tuple(titles), validation_every)
+
+
+def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    chunk: list[Document] = []
+    length = 0
+    for document in documents:
+        if chunk and length + len(document.text) > _ENCODED:
+            yield chunk
+            chunk, length = [], 0
+        chunk.append(document)
+        length += len(document.text)
+    if chunk:
+        yield chunk
 
 
 def windows(tokens: torch.Tensor, length: int, batch_size: int) -> Iterator[torch.Tensor]:
