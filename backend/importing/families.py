@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from compute.address import Address
 from compute.targets.config import TargetConfig
@@ -27,6 +28,44 @@ class Parameter:
     rows: tuple[int, ...] | None = None
     #: Other names of the same values (tied weights); where they are present they must be equal.
     copies: tuple[str, ...] = ()
+
+
+class Matrix(Protocol):
+    """A matrix of a target, [d_out, d_in]."""
+
+    @property
+    def d_in(self) -> int: ...
+    @property
+    def d_out(self) -> int: ...
+    @property
+    def has_bias(self) -> bool: ...
+
+
+class Source(Protocol):
+    """What a checkpoint is taken apart by: of a language model, or of a toy model (``toys``)."""
+
+    @property
+    def class_name(self) -> str: ...
+    @property
+    def tensors(self) -> Mapping[str, Parameter]: ...
+    @property
+    def sites(self) -> Mapping[str, Address]: ...
+    @property
+    def embeddings(self) -> tuple[str, ...]: ...
+    @property
+    def buffers(self) -> tuple[str, ...]: ...
+    @property
+    def matrices(self) -> Mapping[Address, Matrix]:
+        """All matrices in forward order."""
+        ...
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of our tensors."""
+        ...
+
+    def rows_of(self, address: Address) -> tuple[int, ...] | None:
+        """The permutation of a site's outputs, which its U's columns follow; None: the same order."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,6 +87,21 @@ class TargetSource:
     converted: tuple[str, ...] = ()
     #: Dotted paths of settings of the model's configuration that are not used.
     ignored: tuple[str, ...] = field(default=())
+
+    @property
+    def matrices(self) -> Mapping[Address, Matrix]:
+        """All matrices in forward order."""
+        return Topology(self.config).modules
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of our tensors; none of them takes memory."""
+        import torch
+
+        from compute.targets.model import TargetModel
+
+        with torch.device("meta"):
+            state = TargetModel(self.config).state_dict()
+        return {f"target.{name}": tuple(value.shape) for name, value in state.items()}
 
     def rows_of(self, address: Address) -> tuple[int, ...] | None:
         """The permutation of a site's outputs, which its U's columns follow; None: the same order."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from backend.importing.errors import ImportRefusedError
-from backend.importing.families import TargetSource
+from backend.importing.families import Source
 from backend.importing.settings import ModulePattern, Settings
 from compute.address import Address
 
@@ -29,7 +29,7 @@ class DecomposedModule:
 
 
 def decomposed_modules(
-    source: TargetSource, settings: Settings, leave_whole: tuple[str, ...]
+    source: Source, settings: Settings, leave_whole: tuple[str, ...]
 ) -> tuple[DecomposedModule, ...]:
     """Every module that has components, in the order of the configuration.
 
@@ -68,7 +68,7 @@ def decomposed_modules(
     )
 
 
-def _modules(source: TargetSource) -> tuple[str, ...]:
+def _modules(source: Source) -> tuple[str, ...]:
     """Paths of all modules that hold parameters, and of what holds them, in the model's order."""
     found: dict[str, None] = {}
     names = [name for parameter in source.tensors.values() for name in (parameter.name, *parameter.copies)]

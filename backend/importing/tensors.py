@@ -11,11 +11,9 @@ from torch import Tensor
 
 from backend.importing.checkpoint import Checkpoint, dashed, require_fit
 from backend.importing.errors import ImportRefusedError
-from backend.importing.families import Parameter, TargetSource
+from backend.importing.families import Parameter, Source
 from backend.importing.importance import ImportanceSource
 from backend.importing.sites import DecomposedModule
-from compute.targets.model import TargetModel
-from compute.topology import Topology
 
 _TARGET, _COMPONENTS = "target_model.", "_components."
 _PER_MODULE, _GLOBAL = "ci_fn._ci_fns.", "ci_fn._global_ci_fn."
@@ -23,7 +21,7 @@ _PER_MODULE, _GLOBAL = "ci_fn._ci_fns.", "ci_fn._global_ci_fn."
 
 def check_fit(
     checkpoint: Checkpoint,
-    source: TargetSource,
+    source: Source,
     modules: Sequence[DecomposedModule],
     importance: ImportanceSource,
 ) -> None:
@@ -51,7 +49,7 @@ def check_fit(
     _check_values(checkpoint, source, modules, importance, spelled)
 
 
-def _parameters(state: Mapping[str, Tensor], source: TargetSource) -> dict[str, Tensor]:
+def _parameters(state: Mapping[str, Tensor], source: Source) -> dict[str, Tensor]:
     """Without masks and tables, which old checkpoints carry. A bias that the model has is no mask."""
     known = {parameter.name for parameter in source.tensors.values()}
     return {
@@ -61,23 +59,22 @@ def _parameters(state: Mapping[str, Tensor], source: TargetSource) -> dict[str, 
     }
 
 
-def _target_shapes(source: TargetSource) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        ours = TargetModel(source.config).state_dict()
+def _target_shapes(source: Source) -> dict[str, tuple[int, ...]]:
+    ours = source.shapes()
     shapes: dict[str, tuple[int, ...]] = {}
     for name, parameter in source.tensors.items():
-        shape = tuple(ours[name.removeprefix("target.")].shape)
+        shape = ours[name]
         shapes[parameter.name] = shape[::-1] if parameter.transpose else shape
     return shapes
 
 
 def _component_shapes(
-    source: TargetSource,
+    source: Source,
     modules: Sequence[DecomposedModule],
     spelled: Mapping[str, str],
     checkpoint: Checkpoint,
 ) -> dict[str, tuple[int, ...]]:
-    matrices = Topology(source.config).modules
+    matrices = source.matrices
     shapes: dict[str, tuple[int, ...]] = {}
     for module in modules:
         if module.address is None:
@@ -93,7 +90,7 @@ def _component_shapes(
 
 def _check_values(
     checkpoint: Checkpoint,
-    source: TargetSource,
+    source: Source,
     modules: Sequence[DecomposedModule],
     importance: ImportanceSource,
     spelled: Mapping[str, str],
@@ -130,7 +127,7 @@ def _check_values(
 
 def converted_tensors(
     checkpoint: Checkpoint,
-    source: TargetSource,
+    source: Source,
     modules: Sequence[DecomposedModule],
     importance: ImportanceSource,
 ) -> tuple[dict[str, np.ndarray], set[str]]:
@@ -160,7 +157,7 @@ def converted_tensors(
 
 def _all(
     checkpoint: Checkpoint,
-    source: TargetSource,
+    source: Source,
     modules: Sequence[DecomposedModule],
     importance: ImportanceSource,
 ) -> Iterator[tuple[str, Tensor, Parameter]]:
