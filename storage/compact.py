@@ -282,10 +282,11 @@ def _measure(run: RunDirectory, full: AttributionStore, work: Path) -> dict[str,
 
 def _note(loss: dict[str, float], abs_above: float, settings: Settings) -> str:
     left_out = f"whose importance is nowhere above {abs_above:g}" if abs_above > 0 else "that are never alive"
-    sentences = [
+    rounding = (
         f"Values are rounded to {loss['rounding_of_row_maximum']:.1e} of the largest in their row at most; the "
         f"strongest entries moved by {loss['strongest_values_largest_relative_error']:.1e} of their value at most."
-    ]
+    )
+    sentences = [rounding]
     if settings.n_groups:
         sentences.append(
             f"Standard errors moved by {loss['standard_errors_median_relative_error']:.1%} (median) and less "

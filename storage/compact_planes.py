@@ -8,7 +8,7 @@ import numpy as np
 
 from storage.blocks import BlockReader
 from storage.compact_codes import unpack_deviations, unpack_relative_error
-from storage.layout import ABS_PART, Manifest, ReadPoint, denominator_name
+from storage.layout import ABS_PART, EDGE_ARRAYS, Manifest, ReadPoint, denominator_name
 
 
 class CompactPlanes:
@@ -53,7 +53,7 @@ class CompactPlanes:
     def total(self, name: str, rows: slice | None = None, columns: slice | None = None) -> np.ndarray:
         if name in self._shapes:
             return self._read(name, rows, columns)
-        if name.startswith("abs/"):
+        if name.startswith(EDGE_ARRAYS):
             return self._absolute(name, rows or slice(None), columns or slice(None))
         n_rows, width = self._full_shape(name)
         places = self._kept(f"{name}/rows", n_rows)[rows or slice(None)]
@@ -74,8 +74,9 @@ class CompactPlanes:
         return point.n_rows, point.d_in
 
     def _absolute(self, name: str, rows: slice, columns: slice) -> np.ndarray:
-        """Part of an attr_abs array: kept values are means per source, so the denominator goes back in."""
-        point = self._reader_points[name.removeprefix("abs/")]
+        """Part of an array of single edges: kept values are means per source, so the denominator goes back in."""
+        kind, _, reader = name.partition("/")
+        point = self._reader_points[reader]
         places = self._kept(f"{name}/columns", point.n_rows)[columns]
         n_rows = self._shapes[f"{name}/scale"][1]
         wanted = range(*rows.indices(n_rows))
@@ -86,12 +87,12 @@ class CompactPlanes:
             values = self._read(f"{name}/values", rows, slice(first, last)).astype(np.float64)
             scale = self._read(f"{name}/scale", columns=rows)[0].astype(np.float64)
             decoded = (values * scale[:, None])[:, places[inside] - first]
-            result[:, inside] = decoded * self._denominators(point, columns)[inside]
+            result[:, inside] = decoded * self._denominators(point, columns, kind)[inside]
         return result
 
-    def _denominators(self, point: ReadPoint, rows: slice) -> np.ndarray:
-        """Source denominators of rows of a read point, for attr_abs."""
-        part = f"{ABS_PART}tokens" in self._shapes
+    def _denominators(self, point: ReadPoint, rows: slice, kind: str) -> np.ndarray:
+        """Source denominators of rows of a read point, for ``abs`` or ``edges``."""
+        part = kind == "abs" and f"{ABS_PART}tokens" in self._shapes
         start, stop, _ = rows.indices(point.n_rows)
         pieces: list[np.ndarray] = []
         for block in point.blocks:

@@ -30,6 +30,11 @@ class KeySpace:
         if isinstance(key.index, str):
             raise NotComputedError(f"{key} is a source only: attributions into a {key.index} are not defined")
         self._check_index(key, count)
+        if key.address not in self.point_of:
+            raise NotComputedError(
+                "attributions into output tokens need the model's unembedding, which the imported file lacks",
+                "import the run that it was computed on, and add the file to it with --into",
+            )
         return key.address, key.index
 
     def source(self, key: Key) -> list[tuple[ReadPoint, int]]:
@@ -54,6 +59,14 @@ class KeySpace:
                     places.append((point, block.offset + index))
         if places:
             return places
+        if self._settings.imported_from is not None:
+            what = kind if kind in ("delta", "bias", "position") else "source"
+            known = what == "source" and key.address.is_site
+            raise NotComputedError(
+                f"the imported file holds no edges from {key.address}"
+                if known
+                else f"{key} is not a source here: published files hold tokens and components only"
+            )
         if kind == "delta":
             raise NotComputedError(
                 f"{key} is not a source here: these attributions were computed with delta off",

@@ -37,8 +37,9 @@ def merge(stores: Sequence[Path], run_path: Path) -> str:
     _check(stores, manifests)
     first = manifests[0]
     n_groups = first.settings.n_groups
+    file, plane = ("groups.bin", "groups") if n_groups else ("totals.bin", "total")
     readers = [
-        BlockReader(path / "groups.bin", m.arrays, "groups", n_groups, m.store_id, m.sizes["groups.bin"])
+        BlockReader(path / file, m.arrays, plane, max(n_groups, 1), m.store_id, m.sizes[file])
         for path, m in zip(stores, manifests, strict=True)
     ]
 
@@ -74,6 +75,7 @@ def merge(stores: Sequence[Path], run_path: Path) -> str:
             method_reason=first.method_reason,
             provenance=provenance,
             model_tensors=first.model_tensors,
+            tensors=None if first.tensors is None else (stores[0] / first.tensors).read_bytes(),
         )
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -93,6 +95,8 @@ def _check(stores: Sequence[Path], manifests: Sequence[Manifest]) -> None:
         different = [name for name in differences(first.settings, manifest.settings) if name not in ignored]
         if manifest.arrays != first.arrays and not different:
             different = ["arrays"]
+        if manifest.model_tensors != first.model_tensors and not different:
+            different = ["tensors"]
         if different:
             raise SettingsDifferError(
                 f"{stores[0]} and {path} cannot be added: they differ in {', '.join(different)}",

@@ -19,22 +19,35 @@ from storage.model_tensors import ModelTensors
 class Operands:
     """Read directions of targets and write directions of sources; every tensor is checked once."""
 
-    def __init__(self, tensors: ModelTensors, checks: dict[str, TensorCheck], *, centred_norm: bool) -> None:
-        """Raises :class:`StoreDamagedError` if the model's tensors are not those of the attributions."""
-        self._tensors = tensors
+    def __init__(
+        self, tensors: ModelTensors | None, checks: dict[str, TensorCheck], *, centred_norm: bool
+    ) -> None:
+        """``tensors`` may be None where ``checks`` names none.
+
+        Raises :class:`StoreDamagedError` if the tensors are not those of the attributions.
+        """
+        self._given = tensors
         self._checks = checks
         self._centred = centred_norm
         for name, check in checks.items():
+            tensors = self._tensors
             if name not in tensors or tensors.shape(name) != check.shape:
                 raise StoreDamagedError(
                     tensors.path, f"does not have the tensor {name} of shape {list(check.shape)}"
                 )
+
+    @property
+    def _tensors(self) -> ModelTensors:
+        assert self._given is not None, "these attributions rest on no tensors"
+        return self._given
 
     def check_fit(self, settings: Settings) -> None:
         """That read directions have the shapes the store counts on; raises :class:`StoreDamagedError`."""
         sizes = site_sizes(settings)
         for point in settings.layouts:
             for reader in point.readers:
+                if settings.edgewise(reader):
+                    continue
                 tied = "target.unembedding.weight" not in self._checks
                 output = "target.token_embedding.weight" if tied else "target.unembedding.weight"
                 name = output if reader == "output" else f"components.{reader}.V"

@@ -21,7 +21,7 @@ class Planes(Protocol):
         ...
 
     def groups(self, name: str, rows: slice | None = None, columns: slice | None = None) -> np.ndarray:
-        """Sums of each group, [groups, rows, columns], float64."""
+        """Sums of each group, [groups, rows, columns], float64; not to be asked for where there are none."""
         ...
 
     def project(self, name: str, direction: np.ndarray) -> np.ndarray:
@@ -52,9 +52,11 @@ class FullPlanes:
         self._totals = BlockReader(
             path / "totals.bin", manifest.arrays, "total", 1, identity, sizes["totals.bin"]
         )
-        self._groups = BlockReader(
-            path / "groups.bin", manifest.arrays, "groups", n_groups, identity, sizes["groups.bin"]
-        )
+        self._groups: BlockReader | None = None
+        if n_groups:
+            self._groups = BlockReader(
+                path / "groups.bin", manifest.arrays, "groups", n_groups, identity, sizes["groups.bin"]
+            )
 
     def has(self, name: str) -> bool:
         return name in self._names
@@ -63,6 +65,7 @@ class FullPlanes:
         return self._totals.read(name, rows, columns)[0]
 
     def groups(self, name: str, rows: slice | None = None, columns: slice | None = None) -> np.ndarray:
+        assert self._groups is not None, "this store has no groups"
         return self._groups.read(name, rows, columns).astype(np.float64)
 
     def project(self, name: str, direction: np.ndarray) -> np.ndarray:
@@ -76,4 +79,4 @@ class FullPlanes:
         return None
 
     def verify(self) -> int:
-        return self._totals.verify() + self._groups.verify()
+        return self._totals.verify() + (0 if self._groups is None else self._groups.verify())

@@ -12,13 +12,13 @@ class Entry:
     """One source or target of a key.
 
     ``support`` counts the groups of documents in which the source occurs; with fewer than five of
-    them ``standard_error`` is None. ``scale_free`` marks edges that a norm makes cancel up to eps.
+    them ``standard_error`` is None. Both are None where there are no groups. ``scale_free`` marks edges that a norm makes cancel up to eps.
     """
 
     key: Key
     value: float
     standard_error: float | None
-    support: int
+    support: int | None
     scale_free: bool
 
 
@@ -48,7 +48,7 @@ class Attribution:
     value: float
     raw: float
     standard_error: float | None
-    support: int
+    support: int | None
     tokens: int
     connected: bool
     scale_free: bool

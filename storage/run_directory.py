@@ -244,11 +244,12 @@ class RunDirectory:
     def attributions(self, subrun: str | None = None) -> AttributionStore:
         """The store of a subrun (default: the newest). Opening reads its manifest only."""
         name = self._subrun("attributions", subrun, "tributary attribute")
-        return AttributionStore.open(
-            self.path / "attributions" / name,
-            self.model_tensors() if self.has_model_file else None,
-            self.info.files.get("model.safetensors", ""),
-        )
+        return self.open_attributions(self.path / "attributions" / name)
+
+    def open_attributions(self, path: Path) -> AttributionStore:
+        """A store of this run's model, wherever it lies."""
+        tensors = self.model_tensors() if self.has_model_file else None
+        return AttributionStore.open(path, tensors, self.info.files.get("model.safetensors", ""))
 
     def statistics_subruns(self) -> list[str]:
         return subruns(self.path / "statistics")

@@ -28,7 +28,7 @@ def command(
     stores = [_newest(RunDirectory.open(part)) for part in parts]
     manifests = [read_manifest(store) for store in stores]
     for store, manifest in zip(stores, manifests, strict=True):
-        if manifest.settings.model_sha256 != run.info.files["model.safetensors"]:
+        if manifest.settings.model_sha256 != run.info.files.get("model.safetensors", ""):
             raise UsageError(
                 f"{store} was computed from another model than that of {run.path}", "merge copies of one run"
             )
