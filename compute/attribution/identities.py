@@ -1,7 +1,9 @@
 """Identities that hold for any model, checked on a real one over one batch.
 
 They need no oracle: the sources of a target must add up to a number that the forward pass knows.
-A sample of targets is also compared with the definition itself. Everything here takes seconds and
+Each is checked at the read points where it holds: sums over all sources need that nothing on the way
+was left whole, those over one site need just that site, and none can tell the roles of a fused site
+apart. A sample of targets is also compared with the definition itself. Everything here takes seconds and
 runs in ``tributary verify``.
 """
 
@@ -19,7 +21,7 @@ from compute.attribution.capture import Capture
 from compute.attribution.definition import attributions
 from compute.attribution.engine import AttributionEngine
 from compute.attribution.frozen import frozen_rows
-from compute.attribution.sums import AttributionSums, ReadPointLayout
+from compute.attribution.sums import AttributionSums, ReadPointLayout, RowBlock, has_frozen
 from compute.decomposition.model import Decomposition
 
 #: Largest admissible error, relative to the sum of the absolute values that are added up.
@@ -59,38 +61,50 @@ def check_identities(decomposition: Decomposition, tokens: Tensor, *, seed: int 
             "exact forward",
             "with delta nodes the attribution forward has the target's logits",
             _forward_error(decomposition, captured),
-        ),
-        check(
+        )
+    ]
+
+    def where_it_holds(
+        name: str,
+        statement: str,
+        points: list[ReadPointLayout],
+        error_of: Callable[[ReadPointLayout], float],
+    ) -> None:
+        if points:
+            checks.append(check(name, statement, max(error_of(point) for point in points)))
+
+    if has_frozen(sums.layouts):
+        where_it_holds(
             "frozen norm completeness",
             "with the norm's scale held constant, all sources of a target add up to the target",
-            _worst(sums, "norm", lambda point: _frozen_error(decomposition, sums, captured, point)),
-        ),
-        check(
-            "scale-free norm",
-            "attributions through a norm add up to Σ y·eps/σ², nearly zero",
-            _worst(sums, "norm", lambda point: _scale_free_error(decomposition, sums, captured, point)),
-        ),
-        check(
-            "values",
-            "all sources of value sites add up to the target, in attr and in attr_abs",
-            _worst(sums, "attention", lambda point: _linear_error(decomposition, sums, captured, point, "v")),
-        ),
-    ]
-    if decomposition.topology.closed_form_obstacle is None:
-        checks.append(
-            check(
-                "queries and keys",
-                "all query sources of a target add up to the same as all its key sources",
-                _worst(sums, "attention", lambda point: _balance_error(decomposition, sums, point)),
-            )
+            [point for point in sums.layouts if point.operation == "norm"],
+            lambda point: _frozen_error(decomposition, sums, captured, point),
+        )
+    where_it_holds(
+        "scale-free norm",
+        "attributions through a norm add up to Σ y·eps/σ², nearly zero",
+        [point for point in sums.layouts if point.operation == "norm" and not point.through],
+        lambda point: _scale_free_error(decomposition, sums, captured, point),
+    )
+    where_it_holds(
+        "values",
+        "all sources of value sites add up to the target, in attr and in attr_abs",
+        _fed_by(sums, "attention", "v"),
+        lambda point: _linear_error(decomposition, sums, captured, point, "v"),
+    )
+    if not decomposition.target.config.qk_norm:
+        where_it_holds(
+            "queries and keys",
+            "all query sources of a target add up to the same as all its key sources",
+            _fed_by(sums, "attention", "q", "k"),
+            lambda point: _balance_error(decomposition, sums, point),
         )
     if decomposition.target.config.gated:
-        checks.append(
-            check(
-                "gated MLP",
-                "all sources of up sites add up to the target, in attr and in attr_abs",
-                _worst(sums, "mlp", lambda point: _linear_error(decomposition, sums, captured, point, "up")),
-            )
+        where_it_holds(
+            "gated MLP",
+            "all sources of up sites add up to the target, in attr and in attr_abs",
+            _fed_by(sums, "mlp", "up"),
+            lambda point: _linear_error(decomposition, sums, captured, point, "up"),
         )
     checks.append(
         check(
@@ -107,8 +121,13 @@ def check_identities(decomposition: Decomposition, tokens: Tensor, *, seed: int 
     return checks
 
 
-def _worst(sums: AttributionSums, operation: str, error_of: Callable[[ReadPointLayout], float]) -> float:
-    return max(error_of(point) for point in sums.layouts if point.operation == operation)
+def _fed_by(sums: AttributionSums, operation: str, *projections: str) -> list[ReadPointLayout]:
+    """Read points of an operation whose own block's sites with these projections are all decomposed."""
+    return [
+        point
+        for point in sums.layouts
+        if point.operation == operation and all(_blocks(point, projection) for projection in projections)
+    ]
 
 
 def _relative(difference: Tensor, scale: Tensor) -> float:
@@ -162,9 +181,15 @@ def _scale_free_error(
     return worst
 
 
-def _part(sums: AttributionSums, point: ReadPointLayout, projection: str) -> slice:
-    """The rows of all sources (components, delta, bias) of the site with this projection."""
-    blocks = [block for block in point.blocks if block.address.projection == projection]
+def _blocks(point: ReadPointLayout, projection: str) -> list[RowBlock]:
+    """Components, delta and bias of the site with this projection in the read point's own block."""
+    block = point.readers[0].block
+    return [b for b in point.blocks if b.address.projection == projection and b.address.block == block]
+
+
+def _part(point: ReadPointLayout, projection: str) -> slice:
+    """The rows of all sources of that site."""
+    blocks = _blocks(point, projection)
     return slice(blocks[0].offset, blocks[-1].offset + blocks[-1].count)
 
 
@@ -176,7 +201,7 @@ def _linear_error(
     projection: str,
 ) -> float:
     reader = point.readers[0]
-    rows = _part(sums, point, projection)
+    rows = _part(point, projection)
     parts = sums.arrays[f"signed/{point.name}"][rows] @ decomposition.V(reader).detach()
     y = captured.activations[reader]
     signed = _relative(parts.sum(0) - y.sum(0), parts.abs().sum(0))
@@ -187,7 +212,7 @@ def _linear_error(
 def _balance_error(decomposition: Decomposition, sums: AttributionSums, point: ReadPointLayout) -> float:
     V = decomposition.V(point.readers[0]).detach()
     Z = sums.arrays[f"signed/{point.name}"]
-    q, k = (Z[_part(sums, point, projection)] @ V for projection in "qk")
+    q, k = (Z[_part(point, projection)] @ V for projection in "qk")
     return _relative(q.sum(0) - k.sum(0), q.abs().sum(0) + k.abs().sum(0))
 
 
