@@ -137,12 +137,14 @@ def prompt_attributions(
 ) -> tuple[dict[str, Tensor], Tensor]:  # fmt: skip
     """Effects on one target element of a prompt [1, T], what the components leave over included.
 
-    Gradient × activation of every component of every connected module at every position, [T, C] by
+    ``target`` is a module's path, or ``output`` for logits (``component`` is the token then). The result:
+    gradient × activation of every component of every connected module at every position, [T, C] by
     path, and of the token embedding, [T]. The published graphs keep positions other than the
     target's only for keys and values acting on the output projection of their block.
     """
     passed = cut_pass(model, tokens, embed, unembed, deltas=True)
-    value = passed.cut.before[target][0, position, component]
+    targets = passed.logits if target == "output" else passed.cut.before[target]
+    value = targets[0, position, component]
     leaves = [*passed.cut.after.values(), passed.embedding]
     grads = torch.autograd.grad(value, leaves, allow_unused=True)
     parts = {
