@@ -163,7 +163,13 @@ def test_pipelines_know_nothing_of_the_service() -> None:
         _offenders(
             "backend/pipelines",
             forbidden,
-            allowed=("backend.pipelines", "backend.schemas", "backend.version"),
+            allowed=(
+                "backend.pipelines",
+                "backend.importing",  # what a target may be is read there
+                "backend.schemas",
+                "backend.run_schemas",
+                "backend.version",
+            ),
         )
         == []
     )

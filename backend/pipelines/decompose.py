@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from backend.pipelines.common import (
     UsageError,
     choose_device,
     console,
-    file_hash,
     load_checkpoint,
     progress,
     provenance,
@@ -22,7 +21,7 @@ from backend.pipelines.common import (
     save_checkpoint,
 )
 from backend.pipelines.evaluate import evaluate_run, gather_statistics, print_evaluation
-from backend.pipelines.train_target import load_target
+from backend.pipelines.targets import left_whole_notes, open_target
 from compute.decomposition.config import DecompositionConfig
 from compute.decomposition.training import DecompositionTrainer, StepReport
 from storage.files import write_durably
@@ -35,8 +34,19 @@ class DecomposeConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: Directory that ``tributary train-target`` wrote.
+    #: Directory that ``tributary train-target`` wrote, or that of a Hugging Face model.
     target: Path
+    #: The next five are for a Hugging Face model only; what train-target wrote brings its own text.
+    #: Texts to decompose it on: ``.jsonl``, ``.txt``, also with ``.gz``.
+    text: tuple[Path, ...] | None = None
+    #: Every n-th document is held out for validation.
+    validation_every: int | None = Field(default=None, ge=2)
+    #: Longest sequence that the run is used with; None: the length of the windows it is trained on.
+    context: int | None = Field(default=None, ge=2)
+    #: ``tokenizer.json``, where it is not in the model's directory.
+    tokenizer: Path | None = None
+    #: The token before every document; None: what the tokenizer calls the end of a text.
+    separator: str | None = None
     #: Run directory to write; while training, the state lies beside it in ``<output>.training``.
     output: Path
     name: str
@@ -44,6 +54,11 @@ class DecomposeConfig(BaseModel):
     description: str = ""
     licence: str
     decomposition: DecompositionConfig
+
+    @field_validator("text", mode="before")
+    @classmethod
+    def _one_text_or_many(cls, text: object) -> object:
+        return (text,) if isinstance(text, str) else text
 
 
 def command(
@@ -55,24 +70,22 @@ def command(
     ] = None,
     evaluation_tokens: Annotated[int, typer.Option(min=1, help="Held-out tokens to evaluate on")] = 65_536,
 ) -> None:
-    """Decompose a trained target model. Stop with Ctrl-C; the same command goes on where it stopped."""
+    """Decompose a target model. Stop with Ctrl-C; the same command goes on where it stopped."""
     config = read_config(config_path, DecomposeConfig)
     output = (config_path.parent / config.output).resolve()
     if output.exists():
         raise UsageError(f"{output} exists already", "choose another output, or remove it first")
-    target_directory = (config_path.parent / config.target).resolve()
-    target_info, target, tokenizer, corpus = load_target(target_directory)
+    work = output.with_name(output.name + ".training")
+    given = open_target(config, config_path.parent, work)
+    model, corpus = given.model, given.corpus
     device = choose_device(device)
     try:
-        trainer = DecompositionTrainer(target, config.decomposition, corpus.split(validation=False), device)
+        trainer = DecompositionTrainer(model, config.decomposition, corpus.split(validation=False), device)
     except ValueError as error:
         raise UsageError(f"{config_path}: {error}") from error
-    work = output.with_name(output.name + ".training")
     work.mkdir(parents=True, exist_ok=True)
     checkpoint = work / "checkpoint.pt"
-    fingerprint = (
-        f"{config.decomposition.model_dump_json()} {file_hash(target_directory / 'model.safetensors')}"
-    )
+    fingerprint = f"{config.decomposition.fingerprint} {given.fingerprint}"
     if checkpoint.exists():
         if (work / "settings.txt").read_text() != fingerprint:
             raise UsageError(
@@ -96,9 +109,7 @@ def command(
             trainer.step * config.decomposition.batch_size * config.decomposition.length
         ),
         corpus_sha256=corpus.sha256,
-        target_validation_loss=f"{target_info.validation_loss:.6f}",
-        target_ngram_loss=f"{target_info.ngram_loss:.6f}",
-        target_training=target_info.training.model_dump_json(),
+        **given.provenance,
     )
     info = RunInfo(
         name=config.name,
@@ -107,7 +118,7 @@ def command(
         licence=config.licence,
         created=made["created"],
         provenance=made,
-        target=target_info.model.model_dump(mode="json"),
+        target=model.config.model_dump(mode="json"),
         importance=decomposition.importance,
         sites=tuple(
             RunSite(
@@ -116,12 +127,14 @@ def command(
                 d_in=site.d_in,
                 d_out=site.d_out,
                 n_components=decomposition.n_components[address],
+                source_path=given.paths.get(address),
             )
             for address, site in decomposition.topology.sites.items()
         ),
+        notes=(*given.notes, *left_whole_notes(decomposition.topology)),
     )
     tensors = {name: tensor.numpy() for name, tensor in decomposition.export_tensors().items()}
-    write_run(output, info, tensors, tokenizer, corpus)
+    write_run(output, info, tensors, given.tokenizer, corpus)
     write_durably(output / "evaluation.json", (evaluation.model_dump_json(indent=2) + "\n").encode())
     write_statistics(output, {n: v.numpy() for n, v in statistics.arrays().items()}, made)
     print_evaluation(evaluation)

@@ -22,7 +22,8 @@ def load_decomposition(run: RunDirectory, device: str = "cpu") -> Decomposition:
             "open the run that it was made from",
         )
     try:
-        target = TargetModel(TargetConfig.model_validate(info.target))
+        with torch.device("meta"):  # its tensors are those of the file, without a copy
+            target = TargetModel(TargetConfig.model_validate(info.target))
         counts = {parse_address(site.address): site.n_components for site in info.sites}
         decomposition = Decomposition(target, counts, info.importance)
         tensors = run.model_tensors()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from compute.decomposition.importance_config import SiteKind
+from compute.address import Address
+from compute.decomposition.importance_config import IMPORTANCE_KINDS, SITE_KINDS, SiteKind
 from compute.schedule import Schedule
+from compute.topology import Topology
 
 Routing = Literal["all", "subset", "layerwise", "block"]
 
@@ -74,8 +77,11 @@ class DecompositionConfig(_Config):
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     length: int = Field(ge=2)
-    #: Components of each projection (q, k, v, o, gate, up, down), the same in every block.
-    components: dict[str, int]
+    #: Patterns of the addresses of the matrices that are decomposed, such as ``2.glu.*``; None: all.
+    sites: tuple[str, ...] | None = None
+    #: Number of components by projection (q, k, v, qkv, o, gate, up, down), or by a pattern of addresses.
+    #: A pattern comes before a projection, and the last pattern that fits before those above it.
+    components: dict[str, Annotated[int, Field(ge=1)]]
     importance_kind: SiteKind
     importance_hidden: tuple[int, ...]
     importance_bias: float = 0.5
@@ -93,6 +99,43 @@ class DecompositionConfig(_Config):
     autocast_bf16: bool = False
     #: Compile the element-wise kernels; needs a C++ compiler, falls back with a warning.
     compile: bool = False
+
+    @field_validator("importance_kind", mode="before")
+    @classmethod
+    def _kind_can_be_trained(cls, kind: object) -> object:
+        if kind in IMPORTANCE_KINDS and kind not in SITE_KINDS:
+            raise ValueError(
+                f"{kind} is read from imported runs, but not trained; choose one of {', '.join(SITE_KINDS)}"
+            )
+        return kind
+
+    def components_of(self, topology: Topology) -> dict[Address, int]:
+        """Which matrices of a model are decomposed, and into how many components each.
+
+        Raises ``ValueError`` for a pattern that fits no matrix, and for a matrix without a number.
+        """
+        names = {str(address): address for address in topology.modules}
+        patterns = [*(self.sites or ()), *(name for name in self.components if "." in name or "*" in name)]
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                some = ", ".join([*names][:8])
+                raise ValueError(f"{pattern!r} fits no matrix of the model; its first are {some}")
+        counts: dict[Address, int] = {}
+        for name, address in names.items():
+            if self.sites is not None and not any(fnmatchcase(name, pattern) for pattern in self.sites):
+                continue
+            fitting = [count for pattern, count in self.components.items() if fnmatchcase(name, pattern)]
+            if not fitting and address.projection not in self.components:
+                raise ValueError(f"[components] has no number for {address.projection} ({name})")
+            counts[address] = fitting[-1] if fitting else self.components[address.projection]
+        if not counts:
+            raise ValueError("sites names no matrix")
+        return counts
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells one decomposition from another; what older versions wrote where ``sites`` is not used."""
+        return self.model_dump_json(exclude={"sites"} if self.sites is None else None)
 
     @model_validator(mode="after")
     def _sequences_fill_the_batch(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from compute.address import Address
 from compute.decomposition.losses import faithfulness, kl_per_sequence
 from compute.decomposition.model import Decomposition
 from compute.schedule import generator_at
+from compute.targets.model import Entering
 
 THRESHOLDS = (0.0, 0.01, 0.1, 0.5)
 
@@ -67,12 +69,13 @@ def evaluate(
         n = expected.numel()
         tokens += n
         unigram_sum -= log_unigram[expected].sum().item()
-        target_logits, inputs = decomposition.clean_pass(inputs_tokens)
+        entering = decomposition.enter(inputs_tokens)
+        target_logits, inputs = decomposition.clean_pass(inputs_tokens, entering=entering)
         ci = decomposition.causal_importance(inputs)
         for address, value in ci.items():
             counts[address] += torch.stack([(value > t).sum() for t in THRESHOLDS])
             largest[address] = torch.maximum(largest[address], value.flatten(0, -2).amax(0))
-        for kind, logits in _masked_logits(decomposition, inputs_tokens, ci, blocks, seed, number):
+        for kind, logits in _masked_logits(decomposition, inputs_tokens, entering, ci, blocks, seed, number):
             sums[kind] = sums.get(kind, 0.0) + _cross_entropy_sum(logits, expected)
             kl = kl_per_sequence(target_logits, logits).sum().item() * expected.shape[1]
             divergences[kind] = divergences.get(kind, 0.0) + kl
@@ -93,30 +96,31 @@ def evaluate(
 def _masked_logits(
     decomposition: Decomposition,
     tokens: Tensor,
+    entering: Entering,
     ci: Mapping[Address, Tensor],
     blocks: list[int],
     seed: int,
     batch: int,
 ) -> Iterable[tuple[str, Tensor]]:
-    model = decomposition.target
+    model = partial(decomposition.target, tokens, entering=entering)
     generator = generator_at(seed, batch, stream=5)
 
     def uniform(like: Tensor) -> Tensor:
         return torch.rand(like.shape, generator=generator).to(like)
 
-    yield "components", model(tokens, site=decomposition.site_function())
-    yield "ci", model(tokens, site=decomposition.site_function(ci))
+    yield "components", model(site=decomposition.site_function())
+    yield "ci", model(site=decomposition.site_function(ci))
     rounded = {address: (value > 0).to(value) for address, value in ci.items()}
-    yield "rounded", model(tokens, site=decomposition.site_function(rounded))
+    yield "rounded", model(site=decomposition.site_function(rounded))
     stochastic = {address: value + (1 - value) * uniform(value) for address, value in ci.items()}
     deltas = {address: uniform(value[..., :1]) for address, value in ci.items()}
-    yield "stochastic", model(tokens, site=decomposition.site_function(stochastic, deltas))
+    yield "stochastic", model(site=decomposition.site_function(stochastic, deltas))
     zero = {address: torch.zeros_like(value) for address, value in ci.items()}
-    yield "zero", model(tokens, site=decomposition.site_function(zero))
+    yield "zero", model(site=decomposition.site_function(zero))
     for block in blocks:
         inside = {a: value for a, value in ci.items() if a.block == block}
         here = {a: torch.ones_like(value[..., :1]) for a, value in inside.items()}
-        yield f"block:{block}", model(tokens, site=decomposition.site_function(inside, None, here))
+        yield f"block:{block}", model(site=decomposition.site_function(inside, None, here))
 
 
 def _cross_entropy_sum(logits: Tensor, expected: Tensor) -> float:

@@ -16,8 +16,8 @@ from compute.decomposition.global_importance import GlobalImportance, build_glob
 from compute.decomposition.importance import ImportanceFunction
 from compute.decomposition.importance_config import SITE_KINDS, ImportanceConfig
 from compute.decomposition.sigmoids import MASK_SIGMOIDS
-from compute.targets.export import export_target
-from compute.targets.model import SiteFunction, TargetModel, Trace
+from compute.targets.export import export_target, load_target_tensors, target_tensors
+from compute.targets.model import Entering, SiteFunction, TargetModel, Trace
 from compute.topology import Topology
 
 
@@ -152,8 +152,18 @@ class Decomposition(nn.Module):
         return at
 
     @torch.no_grad()
-    def clean_pass(self, tokens: Tensor, trace: Trace | None = None) -> tuple[Tensor, dict[Address, Tensor]]:
-        """The target's own forward pass: logits [B, T, vocab] and every site's input [B, T, d_in]."""
+    def enter(self, tokens: Tensor) -> Entering:
+        """The pass over ``tokens`` up to the first block with a site, which no mask changes."""
+        return self.target.enter(tokens, next(iter(self.topology.sites)).block or 0)
+
+    @torch.no_grad()
+    def clean_pass(
+        self, tokens: Tensor, trace: Trace | None = None, entering: Entering | None = None
+    ) -> tuple[Tensor, dict[Address, Tensor]]:
+        """The target's own forward pass: logits [B, T, vocab] and every site's input [B, T, d_in].
+
+        It starts from ``entering`` (of :meth:`enter`) where that is given.
+        """
         inputs: dict[Address, Tensor] = {}
 
         def site(address: Address, x: Tensor) -> Tensor:
@@ -161,7 +171,7 @@ class Decomposition(nn.Module):
                 inputs[address] = x
             return self.target.linear(address)(x)
 
-        return self.target(tokens, site=site, trace=trace), inputs
+        return self.target(tokens, site=site, trace=trace, entering=entering), inputs
 
     def site_function(
         self,
@@ -201,18 +211,29 @@ class Decomposition(nn.Module):
 
     def export_tensors(self) -> dict[str, Tensor]:
         """Every tensor under its canonical name, as written to ``model.safetensors``."""
-        tensors = export_target(self.target)
+        return export_target(self.target) | self.export_components()
+
+    def export_components(self) -> dict[str, Tensor]:
+        """The same without the target's own, which never change."""
+        return {name: value.detach().cpu().contiguous() for name, value in self._learned().items()}
+
+    def _learned(self) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = {}
         for address in self.addresses:
             tensors[f"components.{address}.V"] = self.V(address)
             tensors[f"components.{address}.U"] = self.U(address)
         for owner, function in self._importance_functions().items():
             for name, value in function.state_dict().items():
                 tensors[f"importance.{owner}.{name}"] = value
-        return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        return tensors
 
-    def import_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of :meth:`export_tensors`; raises ``ValueError`` naming what does not fit."""
-        expected = self.export_tensors()
+    def import_tensors(self, tensors: Mapping[str, Tensor], *, components_only: bool = False) -> None:
+        """The inverse of :meth:`export_tensors`, or of :meth:`export_components` with ``components_only``.
+
+        A target on the device ``meta`` takes the tensors given as its own, without a copy. Raises
+        ``ValueError`` naming what does not fit.
+        """
+        expected = self._learned() | ({} if components_only else target_tensors(self.target))
         for name, value in expected.items():
             if name not in tensors:
                 raise ValueError(f"the model file has no tensor {name}")
@@ -223,10 +244,8 @@ class Decomposition(nn.Module):
         surplus = sorted(set(tensors) - set(expected))
         if surplus:
             raise ValueError(f"the model file has tensors that do not belong here: {', '.join(surplus[:3])}")
-        target = {n.removeprefix("target."): t for n, t in tensors.items() if n.startswith("target.")}
-        if self.target.config.tied_embeddings:
-            target["unembedding.weight"] = target["token_embedding.weight"]
-        self.target.load_state_dict(target)
+        if not components_only:
+            load_target_tensors(self.target, tensors)
         with torch.no_grad():
             for address in self.addresses:
                 self.V(address).copy_(tensors[f"components.{address}.V"])

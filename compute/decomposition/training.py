@@ -24,6 +24,9 @@ from compute.decomposition.model import Decomposition
 from compute.schedule import generator_at, sample_windows
 from compute.targets.model import TargetModel
 
+#: Logits of the windows that importances are standardised on, at once.
+_LOGITS = 1 << 26
+
 
 @dataclass(frozen=True)
 class StepReport:
@@ -49,14 +52,9 @@ class DecompositionTrainer:
         self.config = config
         self.tokens = tokens
         self.device = torch.device(device)
-        counts: dict[Address, int] = {}
-        for address in target.topology.sites:
-            if address.projection not in config.components:
-                raise ValueError(f"[components] has no number for {address.projection}")
-            counts[address] = config.components[address.projection]
         self.decomposition = Decomposition(
             target.to(self.device),
-            counts,
+            config.components_of(target.topology),
             ImportanceConfig(kind=config.importance_kind, hidden=config.importance_hidden),
         ).to(self.device)
         self.step = 0
@@ -77,7 +75,11 @@ class DecompositionTrainer:
         config, decomposition = self.config, self.decomposition
         initialise_components(decomposition, config.initialisation, config.seed)
         windows = sample_windows(self.tokens, 64, config.length, generator_at(config.seed, 0, stream=3))
-        _, inputs = decomposition.clean_pass(windows[:, :-1].to(self.device))
+        # A few at a time where their logits, which are not needed, would be large.
+        at_once = max(1, _LOGITS // (config.length * decomposition.target.config.vocab_size))
+        seen = [decomposition.clean_pass(part.to(self.device))[1] for part in windows[:, :-1].split(at_once)]
+        inputs = {address: torch.cat([part[address] for part in seen]) for address in seen[0]}
+        del seen
         for number, (address, x) in enumerate(inputs.items()):
             function = decomposition.importance_function(address)
             generator = generator_at(config.seed, number, stream=4)
@@ -118,7 +120,8 @@ class DecompositionTrainer:
         p = minimality.p_at(self.step, config.steps)
 
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=config.autocast_bf16):
-            target_logits, inputs = decomposition.clean_pass(tokens)
+            entering = decomposition.enter(tokens)
+            target_logits, inputs = decomposition.clean_pass(tokens, entering=entering)
             masks: dict[Address, Tensor] = {}
             powered: dict[Address, Tensor] = {}
             exponent = torch.tensor(p, device=self.device)
@@ -130,7 +133,9 @@ class DecompositionTrainer:
                     z.float(), draw.noise[address], exponent, minimality.eps
                 )  # type: ignore[misc]
             logits = decomposition.target(
-                tokens, site=decomposition.site_function(masks, draw.delta_masks, draw.routing)
+                tokens,
+                site=decomposition.site_function(masks, draw.delta_masks, draw.routing),
+                entering=entering,
             )
         divergence = kl_per_sequence(target_logits, logits)
         parts = torch.split(divergence, [term.sequences for term in config.reconstruction])
@@ -157,12 +162,13 @@ class DecompositionTrainer:
         return {
             "step": self.step,
             "warmup_step": self.warmup_step,
-            "decomposition": self.decomposition.export_tensors(),
+            "decomposition": self.decomposition.export_components(),
             "optimiser": self.optimiser.state_dict(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
         self.warmup_step = state["warmup_step"]
-        self.decomposition.import_tensors(state["decomposition"])
+        learned = {n: t for n, t in state["decomposition"].items() if not n.startswith("target.")}
+        self.decomposition.import_tensors(learned, components_only=True)
         self.optimiser.load_state_dict(state["optimiser"])

@@ -24,7 +24,12 @@ from compute.topology import Topology
 #: Replaces the matrix product of one site: (address, input [B, T, d_in]) -> output [B, T, d_out].
 SiteFunction = Callable[[Address, Tensor], Tensor]
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh"), "relu": F.relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+}
 
 
 @dataclass
@@ -71,6 +76,14 @@ class Trace:
     final: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Entering:
+    """The residual stream [B, T, d] that block ``block`` reads; a pass may start there."""
+
+    block: int
+    residual: Tensor
+
+
 class Norm(nn.Module):
     """RMSNorm, or LayerNorm when ``centred``; statistics in at least float32."""
 
@@ -97,6 +110,14 @@ class Norm(nn.Module):
         if self.centred:
             return F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+#: Reads the residual stream through a norm that feeds the read point of this name.
+_Read = Callable[[Norm, str, Tensor], Tensor]
+
+
+def _plain_read(norm: Norm, _: str, x: Tensor) -> Tensor:
+    return norm(x)
 
 
 class Attention(nn.Module):
@@ -224,6 +245,13 @@ class TargetModel(nn.Module):
             self._rotary = cached
         return cached[0][:length], cached[1][:length]
 
+    def enter(self, tokens: Tensor, block: int) -> Entering:
+        """What ``block`` reads where no site before it is replaced, for passes over ``tokens`` to start from."""
+        residual, _, _ = self._embed(tokens, None, None)
+        for index in range(block):
+            residual = self._through(index, residual, self._plain_site, _plain_read, None)
+        return Entering(block, residual)
+
     def forward(
         self,
         tokens: Tensor,
@@ -233,55 +261,74 @@ class TargetModel(nn.Module):
         position_embedding: Tensor | None = None,
         trace: Trace | None = None,
         freeze_norms: bool = False,
+        entering: Entering | None = None,
     ) -> Tensor:
         """Run the model.
 
         ``site`` replaces the product (bias included) of every site. ``token_embedding`` [B, T, d]
         and ``position_embedding`` [T, d] replace the looked-up rows, so that they can be leaves of
         a gradient. ``trace`` is filled with the inside of the pass. ``freeze_norms`` takes every
-        norm's scale as a constant of the gradient.
+        norm's scale as a constant of the gradient. ``entering`` (of :meth:`enter`, for the same tokens)
+        leaves out the blocks before it; there is no trace of such a pass.
         """
         apply_site = self._plain_site if site is None else site
         plain = trace is None and not freeze_norms
-        length = tokens.shape[-1]
-        if length > self.config.context and not self.config.rotary:
-            raise ValueError(f"{length} tokens exceed the model's {self.config.context} learned positions")
-        embedded = self.token_embedding(tokens) if token_embedding is None else token_embedding
-        residual = embedded
-        positions = None
-        if self.position_embedding is not None:
-            positions = (
-                self.position_embedding.weight[:length] if position_embedding is None else position_embedding
-            )
-            residual = residual + positions
+        if entering is not None and trace is not None:
+            raise ValueError("a pass that starts inside the model has no trace")
+        residual, embedded, positions = (
+            self._embed(tokens, token_embedding, position_embedding)
+            if entering is None
+            else (entering.residual, None, None)
+        )
         if trace is not None:
             trace.token_embedding, trace.position_embedding = embedded, positions
 
         def read(norm: Norm, name: str, x: Tensor) -> Tensor:
-            if plain:
-                return norm(x)
             inside = norm.normalise(x, freeze_scale=freeze_norms)
             if trace is not None:
                 trace.norms[name] = inside
             return norm.affine(inside.normalised)
 
-        attention_kind, mlp_kind = self.config.attention_kind, self.config.mlp_kind
-        for index, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
-            x = read(block.attn_norm, f"{index}.attn.input", residual)
-            mixed = self._attend(index, block.attn, x, apply_site, trace)
-            residual = residual + apply_site(Address(index, attention_kind, "o"), mixed)
-            x = read(block.mlp_norm, f"{index}.mlp.input", residual)
-            up = apply_site(Address(index, mlp_kind, "up"), x)
-            gate = apply_site(Address(index, mlp_kind, "gate"), x) if self.config.gated else None
-            if trace is not None:
-                trace.mlp[index] = MlpTrace(gate, up)
-            hidden = self.activation(up) if gate is None else self.activation(gate) * up
-            residual = residual + apply_site(Address(index, mlp_kind, "down"), hidden)
-        final = read(self.final_norm, "output", residual)
+        chosen_read = _plain_read if plain else read
+        for index in range(0 if entering is None else entering.block, len(self.blocks)):
+            residual = self._through(index, residual, apply_site, chosen_read, trace)
+        final = chosen_read(self.final_norm, "output", residual)
         if trace is not None:
             trace.final = final
         return self.unembedding(final)
+
+    def _embed(
+        self, tokens: Tensor, token_embedding: Tensor | None, position_embedding: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the first block reads, and the embeddings of tokens and positions in it."""
+        length = tokens.shape[-1]
+        if length > self.config.context and not self.config.rotary:
+            raise ValueError(f"{length} tokens exceed the model's {self.config.context} learned positions")
+        embedded = self.token_embedding(tokens) if token_embedding is None else token_embedding
+        if self.position_embedding is None:
+            return embedded, embedded, None
+        positions = (
+            self.position_embedding.weight[:length] if position_embedding is None else position_embedding
+        )
+        return embedded + positions, embedded, positions
+
+    def _through(
+        self, index: int, residual: Tensor, site: SiteFunction, read: _Read, trace: Trace | None
+    ) -> Tensor:
+        """The residual stream after a block, from the one before it."""
+        block = self.blocks[index]
+        assert isinstance(block, Block)
+        attention_kind, mlp_kind = self.config.attention_kind, self.config.mlp_kind
+        x = read(block.attn_norm, f"{index}.attn.input", residual)
+        mixed = self._attend(index, block.attn, x, site, trace)
+        residual = residual + site(Address(index, attention_kind, "o"), mixed)
+        x = read(block.mlp_norm, f"{index}.mlp.input", residual)
+        up = site(Address(index, mlp_kind, "up"), x)
+        gate = site(Address(index, mlp_kind, "gate"), x) if self.config.gated else None
+        if trace is not None:
+            trace.mlp[index] = MlpTrace(gate, up)
+        hidden = self.activation(up) if gate is None else self.activation(gate) * up
+        return residual + site(Address(index, mlp_kind, "down"), hidden)
 
     def _attend(
         self, index: int, attention: Attention, x: Tensor, site: SiteFunction, trace: Trace | None
