@@ -24,7 +24,8 @@ def openings(run: Run, n: int) -> OpeningList:
     held_out = [i for i in range(corpus.n_documents) if corpus.is_validation(i)]
     documents = held_out or list(range(corpus.n_documents))
     # The middles of n equal parts, so that parts of the corpus are represented.
-    chosen = [documents[int((i + 0.5) * len(documents) / n)] for i in range(min(n, len(documents)))]
+    parts = min(n, len(documents))
+    chosen = [documents[int((i + 0.5) * len(documents) / parts)] for i in range(parts)]
     texts = run.vocabulary.texts
     found: list[Opening] = []
     for number in chosen:

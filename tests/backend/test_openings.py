@@ -12,6 +12,8 @@ def test_openings_begin_documents(client: httpx.Client, llama: RunDirectory) -> 
     found = get(client, "/runs/llama/openings", n=3)["openings"]
     corpus = llama.corpus()
     assert 1 <= len(found) <= 3
+    # No document twice, even where fewer are held out than are asked for.
+    assert len({opening["document"] for opening in found}) == len(found)
     assert found == get(client, "/runs/llama/openings", n=3)["openings"]
     for opening in found:
         number = corpus.titles.index(opening["document"])

@@ -248,6 +248,7 @@ def make_tiny_run(
     importance: ImportanceKind = "shared_mlp",
     sigmoid: SigmoidKind = "leaky_hard",
     text: bool = True,
+    words: bool = True,
     notes: Sequence[RunNote] = (),
     source_paths: Mapping[str, str] | None = None,
     provenance: Mapping[str, str] | None = None,
@@ -255,8 +256,8 @@ def make_tiny_run(
     """Build a run at ``path`` (its last part is the run's name) and open it.
 
     ``sites``: those that have components, all by default. Without ``text`` the run has no corpus, and
-    nothing that is computed from one. ``source_paths`` by address, ``notes`` and ``provenance`` are
-    what an import leaves.
+    nothing that is computed from one; without ``words`` it has no tokenizer. ``source_paths`` by
+    address, ``notes`` and ``provenance`` are what an import leaves.
     """
     rng = np.random.default_rng(seed)
     documents = [
@@ -306,7 +307,7 @@ def make_tiny_run(
     )
     tensors = {name: value.numpy() for name, value in decomposition.export_tensors().items()}
     corpus = tokenize(documents, tokenizer) if text else None
-    run = write_run(path, info, tensors, tokenizer, corpus)
+    run = write_run(path, info, tensors, tokenizer if words else None, corpus)
     if corpus is None:
         return run
     if statistics:
