@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from backend.schemas import ErrorBody, Metric, Schema
+from backend.schemas import ErrorBody, Metric, Schema, Unit
 
 RunKind = Literal["model", "attributions", "toy"]
 
@@ -72,12 +72,17 @@ class AttributionInfo(Schema):
     ci_weighted: bool
     tokens: int
     abs_tokens: int
-    groups: int
+    groups: int = Field(description="Groups of documents that standard errors rest on; 0: there are none")
+    unit: Unit = Field(description="What values are where raw sums are not asked for")
+    imported_from: Literal["four-edge", "two-matrix"] | None = Field(
+        description="Format of the published file that they were imported from; null where computed by Tributary"
+    )
     metrics: list[Metric]
     output_abs: str = Field(description="none, all or top:N")
     encoding: Literal["full", "compact"]
     encoding_note: str | None = Field(description="What the compact encoding loses, in words and numbers")
-    method: str = Field(description="closed_form or fallback, with the reason")
+    method: str = Field(description="closed_form or fallback; of imported ones, what they came from")
+    method_reason: str
     created: str
     provenance: dict[str, str]
 

@@ -54,6 +54,11 @@ class ErrorBody(Schema):
     hint: str = Field(description="What to do about it")
 
 
+#: What a value is: ``normalised`` by the source's denominator and the target's RMS; ``raw``, a sum over
+#: the text; or a ``mean`` over its tokens, where the file that it was imported from has no more.
+Unit = Literal["normalised", "mean", "raw"]
+
+
 class Health(Schema):
     status: Literal["ok"]
     version: str
@@ -72,7 +77,9 @@ class Entry(Schema):
     standard_error: float | None = Field(
         description="Jackknife over documents; null where fewer than 5 groups support it"
     )
-    support: int = Field(description="Groups of documents in which the source occurs at all")
+    support: int | None = Field(
+        description="Groups of documents in which the source occurs at all; null where there are no groups"
+    )
     label: str | None = Field(description="The token's text for embed and output entries")
     scale_free: bool = Field(
         description="The norm makes this edge cancel in total (embed into block 0 up to eps): read attr_frozen instead"
@@ -89,6 +96,7 @@ class EntryList(Schema):
     metric: Metric
     sign: Sign
     normalised: bool
+    unit: Unit
     tokens: int
     subrun: str
     entries: list[Entry]
@@ -245,6 +253,7 @@ class ComponentCard(Schema):
     subrun: str | None = Field(description="The attribution subrun that the lists are from")
     metric: Metric
     normalised: bool
+    unit: Unit
     k: int
     sources_positive: EntryListOrReason
     sources_negative: EntryListOrReason
@@ -283,10 +292,11 @@ class AttributionValue(Schema):
     target: str
     metric: Metric
     normalised: bool
+    unit: Unit
     value: float
     raw: float
     standard_error: float | None
-    support: int
+    support: int | None
     tokens: int
     subrun: str
     connected: bool = Field(description="Whether the source flows directly into the target at all")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Metric = Literal["attr", "attr_abs", "attr_frozen"]
 Sign = Literal["positive", "negative"]
 _BAR = 24
+_UNITS = {"normalised": "normalised", "mean": "mean over all tokens, not normalised", "raw": "raw sum"}
 
 
 def query(
@@ -73,7 +74,7 @@ def _print_list(found: EntryList) -> None:
     from rich.text import Text
 
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    unit = "normalised" if found.normalised else "raw sum"
+    unit = _UNITS[found.unit]
     console.print(
         Text(
             f"{found.sign} {found.direction} of {found.key} in {found.run}: {found.metric}, {unit}, "
@@ -110,7 +111,7 @@ def _print_list(found: EntryList) -> None:
 
 def _print_edge(found: AttributionValue) -> None:
     error = "" if found.standard_error is None else f" ± {found.standard_error:.2g}"
-    unit = "normalised" if found.normalised else "raw sum"
+    unit = _UNITS[found.unit]
     typer.echo(
         f"{found.source} → {found.target} in {found.run}: {found.metric}, {unit}, over {found.tokens:,} tokens"
     )

@@ -16,6 +16,7 @@ from backend.schemas import (
     NodeKind,
     Sign,
     Unavailable,
+    Unit,
 )
 from backend.service.evidence import compact
 from backend.service.listing import summary, token_shares
@@ -31,6 +32,14 @@ _SCALE_FREE = (
     "zero; marked values cancel on their own. attr_frozen holds the scale constant and adds up to the target."
 )
 _OUTPUT_ABS_ABSENT = "attr_abs into output tokens was not computed here: the targets are components only."
+_IMPORTED = (
+    "These attributions were imported from a published file, which holds sums over its whole text: there are no "
+    "standard errors. Its forward pass left the deltas out."
+)
+_MEAN = (
+    "These attributions were imported from a published file of two matrices. Its values are means over all tokens, "
+    "neither weighted by causal importance nor normalised, and without standard errors."
+)
 _CENTRED = "attr_abs of an output token is the effect on the magnitude of its centred logit (minus the mean of all logits)."
 
 
@@ -55,6 +64,12 @@ def _entry(run: Run, entry: results.Entry) -> Entry:
     )
 
 
+def _unit(store: AttributionStore | None, *, raw: bool) -> Unit:
+    if raw:
+        return "raw"
+    return "mean" if store is not None and store.normalisation == "tokens" else "normalised"
+
+
 def _entry_list(
     run: Run,
     store: AttributionStore,
@@ -68,6 +83,7 @@ def _entry_list(
 ) -> EntryList:
     """One list; raises the store's errors."""
     watch = Stopwatch()
+    unit = _unit(store, raw=raw)
     query = store.top_sources if direction == "sources" else store.top_targets
     found = query(key, k, sign, metric, normalised=not raw)
     return EntryList(
@@ -76,7 +92,8 @@ def _entry_list(
         direction=direction,
         metric=metric,
         sign=sign,
-        normalised=not raw,
+        normalised=unit == "normalised",
+        unit=unit,
         tokens=found.tokens,
         subrun=store.subrun,
         entries=[_entry(run, entry) for entry in found.entries],
@@ -116,13 +133,15 @@ def attribution(
     watch = Stopwatch()
     source, target = run.key(source_text), run.key(target_text)
     store = run.attributions(subrun)
+    unit = _unit(store, raw=raw)
     found = store.attribution(source, target, metric, normalised=not raw)
     return AttributionValue(
         run=run.name,
         source=str(source),
         target=str(target),
         metric=metric,
-        normalised=not raw,
+        normalised=unit == "normalised",
+        unit=unit,
         value=found.value,
         raw=found.raw,
         standard_error=found.standard_error,
@@ -167,6 +186,7 @@ def card(
             reason = f"{error.reason}; {error.hint}" if error.hint else error.reason
             return Unavailable(direction=direction, metric=metric, sign=sign, reason=reason)
 
+    unit = _unit(store, raw=raw)
     row = shares = count = tokens = None
     if kind == "component":
         rows = run.table()
@@ -202,7 +222,8 @@ def card(
         evidence=evidence,
         subrun=None if store is None else store.subrun,
         metric=metric,
-        normalised=not raw,
+        normalised=unit == "normalised",
+        unit=unit,
         k=k,
         sources_positive=lists[0],
         sources_negative=lists[1],
@@ -220,6 +241,8 @@ def _notes(
     if store is None:
         return []
     notes: list[str] = []
+    if not store.n_groups:
+        notes.append(_MEAN if store.normalisation == "tokens" else _IMPORTED)
     shown = [place for place in lists if isinstance(place, EntryList)]
     if any(entry.scale_free for place in shown for entry in place.entries):
         notes.append(_SCALE_FREE)

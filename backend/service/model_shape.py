@@ -11,10 +11,11 @@ from storage.run_directory import AttributedModel, RunInfo
 
 @dataclass(frozen=True)
 class ModelShape:
-    """``n_positions`` is how many learned positions there are; 0: positions are no sources."""
+    """``d_model`` is None where nobody knows it. ``n_positions`` is how many learned positions there are; 0: positions are no sources."""
 
     vocab_size: int
     n_blocks: int
+    d_model: int | None
     n_positions: int = 0
 
     @property
@@ -29,8 +30,9 @@ def read_target(info: RunInfo) -> tuple[TargetConfig | None, ModelShape]:
     if info.kind == "model":
         config = TargetConfig.model_validate(info.target)
         positions = 0 if config.rotary else config.context
-        return config, ModelShape(config.vocab_size, config.n_blocks, positions)
+        return config, ModelShape(config.vocab_size, config.n_blocks, config.d_model, positions)
     n_blocks = 1 + max((site.parsed.block or 0 for site in info.sites), default=-1)
     if info.kind == "attributions":
-        return None, ModelShape(AttributedModel.model_validate(info.target).vocab_size, n_blocks)
-    return None, ModelShape(0, n_blocks)
+        known = AttributedModel.model_validate(info.target)
+        return None, ModelShape(known.vocab_size, n_blocks, known.d_model)
+    return None, ModelShape(0, n_blocks, None)

@@ -57,7 +57,7 @@ def _summary(run: Run) -> RunSummary:
         n_components=info.n_components,
         n_decomposed=len(info.sites),
         n_modules=max(len(modules), len(info.sites)),
-        vocab_size=run.config.vocab_size if has_model else None,
+        vocab_size=run.vocab_size or None,
         capabilities=_capabilities(run),
         has_attributions=bool(run.directory.attribution_subruns()),
         has_evaluation=(run.directory.path / "evaluation.json").is_file(),
@@ -125,7 +125,7 @@ def describe(run: Run) -> RunDetail:
     return RunDetail(
         **_summary(run).model_dump(),
         description=run.info.description,
-        d_model=config and config.d_model,
+        d_model=run.d_model,
         context=config and config.context,
         licence=run.info.licence,
         created=run.info.created,
@@ -176,7 +176,6 @@ def _sites(run: Run, evaluation: Evaluation | None, *, with_statistics: bool) ->
 def _attributions(run: Run) -> AttributionInfo:
     store = run.attributions()
     manifest = store.manifest
-    method = f"{manifest.method}: {manifest.method_reason}" if manifest.method_reason else manifest.method
     return AttributionInfo(
         subrun=store.subrun,
         delta=store.delta,
@@ -184,11 +183,14 @@ def _attributions(run: Run) -> AttributionInfo:
         tokens=store.tokens,
         abs_tokens=store.abs_tokens,
         groups=store.n_groups,
+        unit="mean" if store.normalisation == "tokens" else "normalised",
+        imported_from=manifest.settings.imported_from,
         metrics=list(store.metrics),
         output_abs=manifest.settings.output_abs,
         encoding=store.encoding,
         encoding_note=manifest.encoding_note,
-        method=method,
+        method=manifest.method,
+        method_reason=manifest.method_reason,
         created=manifest.created,
         provenance=manifest.provenance,
     )

@@ -87,6 +87,11 @@ class Run:
         return self._shape.n_blocks
 
     @property
+    def d_model(self) -> int | None:
+        """Width of the residual stream, None where nobody knows it."""
+        return self._shape.d_model
+
+    @property
     def pseudo_sizes(self) -> dict[Address, int]:
         """How many ``embed``, ``output`` and (with learned positions) ``position`` there are."""
         return self._shape.pseudo_sizes

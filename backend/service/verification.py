@@ -24,7 +24,10 @@ def verify(run: Run, *, identities: bool = True) -> Iterator[Check]:
         status = "ok" if part.error is None else "failed"
         yield Check(name=name, status=status, detail=detail, seconds=watch.seconds)
         watch = Stopwatch()
-    yield _check("model", lambda: f"{len(directory.model_tensors())} tensors of the right shapes")
+    if directory.has_model_file:
+        yield _check("model", lambda: f"{len(directory.model_tensors())} tensors of the right shapes")
+    else:
+        yield _absent("model", f"the run {run.name} came without it")
     subruns = directory.attribution_subruns()
     for name in subruns:
         yield _check(f"attributions/{name} against the corpus", lambda name=name: _same_text(run, name))
@@ -34,7 +37,11 @@ def verify(run: Run, *, identities: bool = True) -> Iterator[Check]:
         yield _check("evaluation", lambda: _evaluation(run))
     else:
         yield _absent("evaluation", f"not evaluated yet; run tributary evaluate {run.name}")
-    if identities:
+    if identities and run.info.kind != "model":
+        yield _absent("identities", "there is no language model to check them on")
+    elif identities and not (directory.path / "corpus").is_dir():
+        yield _absent("identities", f"there is no text to check them on; run tributary text {run.name} FILE")
+    elif identities:
         yield from _identities(run)
 
 
@@ -52,6 +59,8 @@ def _absent(name: str, detail: str) -> Check:
 
 def _same_text(run: Run, name: str) -> str:
     store = run.directory.attributions(name)
+    if store.manifest.settings.imported_from is not None:
+        return f"imported from a published file, {store.tokens:,} tokens of a text that nobody here knows"
     if store.manifest.settings.corpus_sha256 != run.directory.corpus().sha256:
         raise RunError("they were computed on another text", "compute them again, or restore the corpus")
     return f"computed on it, {store.tokens:,} tokens"

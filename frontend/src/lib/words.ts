@@ -1,6 +1,7 @@
 /** Sentences of the interface that several places share: names of metrics, units, kinds of nodes. */
 
 import { type NodeKind, addressOf, indexOf, kindOf, parseSite } from "./address";
+import type { ComponentCard } from "./api/types";
 import type { Metric, Sort } from "./location/view";
 
 export const METRIC_WORDS: Readonly<Record<Metric, { readonly name: string; readonly means: string }>> = {
@@ -67,9 +68,22 @@ export function describeKey(key: string): string {
   return words[kindOf(key)];
 }
 
-/** The unit of the values on a card. */
-export function unitWords(raw: boolean): string {
-  return raw
-    ? "Raw: summed over the corpus, in the target's own units."
-    : "Normalised: per unit of the source's CI (of a token: per occurrence), in units of the target's RMS.";
+export type Unit = ComponentCard["unit"];
+
+/** What a value is: normalised, raw, or the mean that a published file of two matrices holds. */
+export const UNIT_NAMES: Readonly<Record<Unit, string>> = {
+  normalised: "normalised",
+  mean: "mean per token",
+  raw: "raw",
+};
+
+const UNIT_MEANS: Readonly<Record<Unit, string>> = {
+  normalised:
+    "Normalised: per unit of the source's CI (of a token: per occurrence), in units of the target's RMS.",
+  mean: "Mean: averaged over all tokens, in the target's own units; neither weighted by the source's CI nor normalised.",
+  raw: "Raw: summed over the corpus, in the target's own units.",
+};
+
+export function unitWords(unit: Unit): string {
+  return UNIT_MEANS[unit];
 }

@@ -1350,8 +1350,22 @@ export interface components {
             tokens: number;
             /** Abs Tokens */
             abs_tokens: number;
-            /** Groups */
+            /**
+             * Groups
+             * @description Groups of documents that standard errors rest on; 0: there are none
+             */
             groups: number;
+            /**
+             * Unit
+             * @description What values are where raw sums are not asked for
+             * @enum {string}
+             */
+            unit: "normalised" | "mean" | "raw";
+            /**
+             * Imported From
+             * @description Format of the published file that they were imported from; null where computed by Tributary
+             */
+            imported_from: ("four-edge" | "two-matrix") | null;
             /** Metrics */
             metrics: ("attr" | "attr_abs" | "attr_frozen")[];
             /**
@@ -1371,9 +1385,11 @@ export interface components {
             encoding_note: string | null;
             /**
              * Method
-             * @description closed_form or fallback, with the reason
+             * @description closed_form or fallback; of imported ones, what they came from
              */
             method: string;
+            /** Method Reason */
+            method_reason: string;
             /** Created */
             created: string;
             /** Provenance */
@@ -1396,6 +1412,11 @@ export interface components {
             metric: "attr" | "attr_abs" | "attr_frozen";
             /** Normalised */
             normalised: boolean;
+            /**
+             * Unit
+             * @enum {string}
+             */
+            unit: "normalised" | "mean" | "raw";
             /** Value */
             value: number;
             /** Raw */
@@ -1403,7 +1424,7 @@ export interface components {
             /** Standard Error */
             standard_error: number | null;
             /** Support */
-            support: number;
+            support: number | null;
             /** Tokens */
             tokens: number;
             /** Subrun */
@@ -1984,6 +2005,11 @@ export interface components {
             metric: "attr" | "attr_abs" | "attr_frozen";
             /** Normalised */
             normalised: boolean;
+            /**
+             * Unit
+             * @enum {string}
+             */
+            unit: "normalised" | "mean" | "raw";
             /** K */
             k: number;
             /** Sources Positive */
@@ -2307,9 +2333,9 @@ export interface components {
             standard_error: number | null;
             /**
              * Support
-             * @description Groups of documents in which the source occurs at all
+             * @description Groups of documents in which the source occurs at all; null where there are no groups
              */
-            support: number;
+            support: number | null;
             /**
              * Label
              * @description The token's text for embed and output entries
@@ -2352,6 +2378,11 @@ export interface components {
             sign: "positive" | "negative";
             /** Normalised */
             normalised: boolean;
+            /**
+             * Unit
+             * @enum {string}
+             */
+            unit: "normalised" | "mean" | "raw";
             /** Tokens */
             tokens: number;
             /** Subrun */

@@ -32,6 +32,7 @@ export function list(
     metric: "attr",
     sign,
     normalised: true,
+    unit: "normalised",
     tokens: 1000,
     subrun: "20261121-100000",
     entries: values.map((value, n) => entry(`0.attn.q:${n}`, value)),

@@ -22,6 +22,7 @@ const card: ComponentCard = {
   subrun: "20261121-100000",
   metric: "attr",
   normalised: true,
+  unit: "normalised",
   k: 10,
   sources_positive: list("positive", [], {
     entries: [entry("embed:5", 0.1234567890123, { label: ' "a",', standard_error: 0.5 })],
@@ -115,7 +116,7 @@ const provenance = { link: "http://localhost/x", trail: ["embed:1"] };
 describe("exports", () => {
   it("CSV has a line for every entry, numbers in full and text quoted", () => {
     expect(cardCsv(card).split("\r\n")).toEqual([
-      "direction,sign,key,label,value,standard_error,support,scale_free,metric,normalised",
+      "direction,sign,key,label,value,standard_error,support,scale_free,metric,normalised,unit",
       'sources,positive,embed:5," ""a"",",0.1234567890123,0.5,16,false,attr,true',
       "sources,negative,0.attn.q:0,,-2,,16,false,attr,true",
       "",

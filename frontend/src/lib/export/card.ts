@@ -24,6 +24,7 @@ const COLUMNS = [
   "scale_free",
   "metric",
   "normalised",
+  "unit",
 ] as const;
 
 /** Quoted where the format needs it, and where a reader would otherwise trim a token's spaces. */
@@ -37,7 +38,7 @@ function entryCells(entry: Entry): string[] {
     entry.label ?? "",
     String(entry.value),
     entry.standard_error === null ? "" : String(entry.standard_error),
-    String(entry.support),
+    entry.support === null ? "" : String(entry.support),
     String(entry.scale_free),
   ];
 }
@@ -49,7 +50,14 @@ export function cardCsv(card: ComponentCard): string {
   for (const list of lists) {
     if (list.status !== "available") continue;
     for (const entry of list.entries) {
-      const cells = [list.direction, list.sign, ...entryCells(entry), list.metric, String(list.normalised)];
+      const cells = [
+        list.direction,
+        list.sign,
+        ...entryCells(entry),
+        list.metric,
+        String(list.normalised),
+        list.unit,
+      ];
       lines.push(cells.map(csvCell).join(","));
     }
   }

@@ -3,6 +3,7 @@
 import type { ComponentCard, Example } from "../api/types";
 import { type Provenance, cardCsv, csvCell } from "./card";
 import type { CardEvidence } from "./cardEvidence";
+import { UNIT_NAMES } from "../words";
 import type { TextFile } from "./zip";
 
 type Cell = string | number | boolean | null | undefined;
@@ -119,7 +120,7 @@ function about(
     `${card.key} in ${card.run}`,
     provenance.link,
     "",
-    `Attributions: ${card.metric}, ${card.normalised ? "normalised" : "raw"}, at most ${card.k} a list, of ${card.subrun ?? "none"}.`,
+    `Attributions: ${card.metric}, ${UNIT_NAMES[card.unit]}, at most ${card.k} a list, of ${card.subrun ?? "none"}.`,
     ...card.notes,
     ...(evidence === null
       ? []
