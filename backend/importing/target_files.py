@@ -29,7 +29,7 @@ from backend.importing.weight_files import weight_files
 #: Hugging Face classes; the last says nothing, so that config.json decides.
 HF_CLASSES = ("GPT2LMHeadModel", "LlamaForCausalLM", "Qwen2ForCausalLM")
 _AUTO = "AutoModelForCausalLM"
-TOY_CLASSES = ("TMSModel", "ResidMLP", "ResidualMLPModel")
+TOY_CLASSES = ("TMSModel", "ResidMLP", "ResidualMLP", "ResidualMLPModel")
 
 _CONFIG_NAMES = ("model_config.yaml", "model_config.yml", "final_config.yaml", "config.json")
 
@@ -149,13 +149,13 @@ def _hugging_face(settings: Settings, run: Path, options: ImportOptions) -> Foun
 
 def _hf_found(settings: Settings, config: dict[str, Any], directory: Path | None, where: str) -> FoundTarget:
     wanted = None if settings.class_name == _AUTO else settings.class_name
-    source = hf_source(config, wanted)
-    if wanted is not None and source.class_name != wanted:
+    named = config.get("architectures")
+    if wanted is not None and isinstance(named, list) and named and wanted not in named:
         raise ImportRefusedError(
-            f"the run decomposes a {wanted}, but {where} is of a {source.class_name}",
+            f"the run decomposes a {wanted}, but {where} is of a {cast('list[Any]', named)[0]}",
             "give the right model with --target",
         )
-    return FoundTarget(source, directory, where)
+    return FoundTarget(hf_source(config, wanted), directory, where)
 
 
 def fetch(name: str, file: str) -> Path:
