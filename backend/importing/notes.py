@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from backend.importing.families import TargetSource
+from backend.importing.families import Source
 from backend.importing.settings import ReadSettings
 from backend.importing.sites import DecomposedModule
 from compute.address import Address
 from compute.decomposition.importance_config import ImportanceConfig
-from compute.topology import Topology
 from storage.run_directory import RunNote
 
 #: Settings of the public code that say how a run was trained, evaluated, logged and saved.
@@ -48,7 +47,7 @@ _TRAINING_GROUPS = {
 
 def run_notes(
     read: ReadSettings,
-    source: TargetSource,
+    source: Source,
     modules: Sequence[DecomposedModule],
     importance: ImportanceConfig,
     stored_as: Iterable[str],
@@ -58,7 +57,7 @@ def run_notes(
     notes: list[RunNote] = []
     dropped = [module.path for module in modules if module.address is None]
     decomposed = frozenset(module.address for module in modules if module.address is not None)
-    whole = Topology(source.config, decomposed).whole
+    whole = [address for address in source.matrices if address not in decomposed]
     if whole or dropped:
         notes.append(RunNote(topic="left_whole", text=_left_whole(source, whole, len(decomposed), dropped)))
     if importance.sees_later_tokens:
@@ -120,15 +119,14 @@ def _of_training(path: str) -> bool:
     )
 
 
-def _left_whole(
-    source: TargetSource, whole: Sequence[Address], n_decomposed: int, dropped: Sequence[str]
-) -> str:
+def _left_whole(source: Source, whole: Sequence[Address], n_decomposed: int, dropped: Sequence[str]) -> str:
     total = n_decomposed + len(whole)
+    n_blocks = len({address.block for address in source.matrices})
     sentences: list[str] = []
     if whole:
         sentences.append(
             f"{n_decomposed:,} of the model's {total:,} matrices have components. The others are left whole "
-            f"({_by_projection(whole, source.config.n_blocks)}): they work as they are, and gradients pass through them."
+            f"({_by_projection(whole, n_blocks)}): they work as they are, and gradients pass through them."
         )
     if dropped:
         sentences.append(

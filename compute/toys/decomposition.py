@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from compute.address import Address
+from compute.decomposition.global_importance import GlobalImportance, build_global
 from compute.decomposition.importance import ImportanceFunction
-from compute.decomposition.importance_config import ImportanceConfig
-from compute.decomposition.sigmoids import lower_leaky
+from compute.decomposition.importance_config import SITE_KINDS, ImportanceConfig
+from compute.decomposition.sigmoids import MASK_SIGMOIDS
 from compute.toys.model import ToyFunction, ToyModel, module_name
 
 #: Numbers that one batch of inputs may take in an importance network.
@@ -47,7 +48,11 @@ class ToyDecomposition(nn.Module):
             site, name = target.modules_at[address], module_name(address)
             self._V[name] = nn.Parameter(torch.zeros(site.d_in, c))
             self._U[name] = nn.Parameter(torch.zeros(c, site.d_out))
-            self._importance[name] = ImportanceFunction(importance.kind, site.d_in, c, importance.hidden)
+            if importance.kind in SITE_KINDS:
+                self._importance[name] = ImportanceFunction(importance.kind, site.d_in, c, importance.hidden)
+        if importance.is_global:
+            widths = {a: (target.modules_at[a].d_in, c) for a, c in self.n_components.items()}
+            self._importance["global"] = build_global(importance, widths)
 
     def V(self, address: Address) -> Tensor:  # noqa: N802 (the field's symbol)
         """Read directions of a site's components, [d_in, C]."""
@@ -85,10 +90,19 @@ class ToyDecomposition(nn.Module):
 
     @torch.no_grad()
     def causal_importance(self, read: Mapping[Address, Tensor]) -> dict[Address, Tensor]:
-        """Importances in [0, 1], [n, C] per site, from what every site reads in the target."""
+        """Importances, [n, C] per site, from what every site reads in the target.
+
+        They are in [0, 1] but for the sigmoids that leave it, see compute/decomposition/sigmoids.py.
+        """
+        squash = MASK_SIGMOIDS[self.importance.sigmoid]
+        if self.importance.is_global:
+            together = self._importance["global"]
+            assert isinstance(together, GlobalImportance)
+            hidden = together.hidden(read)
+            return {address: squash(together.head(address, hidden[address])) for address in read}
         activations = self.activations(read)
         return {
-            address: lower_leaky(self._importance[module_name(address)](x, activations[address]))
+            address: squash(self._importance[module_name(address)](x, activations[address]))
             for address, x in read.items()
         }
 
@@ -123,8 +137,9 @@ class ToyDecomposition(nn.Module):
         for address in self.n_components:
             tensors[f"components.{address}.V"] = self.V(address)
             tensors[f"components.{address}.U"] = self.U(address)
-            for name, value in self._importance[module_name(address)].state_dict().items():
-                tensors[f"importance.{address}.{name}"] = value
+        for owner, function in self._importance.items():
+            for name, value in function.state_dict().items():
+                tensors[f"importance.{owner.replace('-', '.')}.{name}"] = value
         return {name: value.detach() for name, value in tensors.items()}
 
     @torch.no_grad()

@@ -30,7 +30,7 @@ def state_dict(
         if layout != "A-old":
             out[f"target_model.{name}"] = value
             continue
-        module, part = name.rsplit(".", 1)
+        module, _, part = name.rpartition(".")
         out[f"patched_model.{module}.original.{part}" if name in decomposed else f"patched_model.{name}"] = (
             value
         )
