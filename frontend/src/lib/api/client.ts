@@ -3,6 +3,7 @@
 import createClient from "openapi-fetch";
 
 import type { ExampleKind, Labelled, Metric, Sort } from "../location/view";
+import type { Unit } from "../words";
 import { AnswerCache } from "./cache";
 import { connection } from "./connection.svelte";
 import { RequestFailed, refusal } from "./failure";
@@ -73,6 +74,11 @@ export function getRun(run: string): Promise<RunDetail> {
 /** Whether a run that was opened has evidence of its components; asking for what is not there is an error. */
 export function isHarvested(run: string): boolean {
   return (cache.peek<RunDetail>(`run ${run}`)?.harvests.length ?? 0) > 0;
+}
+
+/** What the values of the newest attributions are where they are not raw, of a run that was opened. */
+export function unitOf(run: string): Unit {
+  return cache.peek<RunDetail>(`run ${run}`)?.attributions?.unit ?? "normalised";
 }
 
 export interface ComponentFilter {

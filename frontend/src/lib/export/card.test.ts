@@ -117,8 +117,8 @@ describe("exports", () => {
   it("CSV has a line for every entry, numbers in full and text quoted", () => {
     expect(cardCsv(card).split("\r\n")).toEqual([
       "direction,sign,key,label,value,standard_error,support,scale_free,metric,normalised,unit",
-      'sources,positive,embed:5," ""a"",",0.1234567890123,0.5,16,false,attr,true',
-      "sources,negative,0.attn.q:0,,-2,,16,false,attr,true",
+      'sources,positive,embed:5," ""a"",",0.1234567890123,0.5,16,false,attr,true,normalised',
+      "sources,negative,0.attn.q:0,,-2,,16,false,attr,true,normalised",
       "",
     ]);
   });

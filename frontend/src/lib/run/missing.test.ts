@@ -25,7 +25,7 @@ function run(lacks: Partial<Has>, kind: RunSummary["kind"] = "model"): RunSummar
 
 describe("what a run lacks", () => {
   test("nothing: no words", () => {
-    for (const need of ["model", "text", "harvest", "attributions", "tokens"] as const)
+    for (const need of ["model", "text", "search", "harvest", "attributions", "tokens"] as const)
       expect(missing(run({}), need)).toBeNull();
   });
 
@@ -51,6 +51,10 @@ describe("what a run lacks", () => {
     const bare = run({ text: false, tokenizer: false, harvest: false });
     expect(missing(bare, "harvest")?.commands).toHaveLength(1);
     expect(missing(bare, "harvest")?.commands[0]).toContain("--tokenizer");
+    // A text of ids can be read and computed over, but not searched.
+    const ids = run({ tokenizer: false });
+    expect(missing(ids, "text")).toBeNull();
+    expect(missing(ids, "search")?.title).toBe("This run came without a tokenizer");
   });
 
   test("attributions that were computed elsewhere need no text here", () => {
@@ -68,7 +72,7 @@ describe("what a run lacks", () => {
 
   test("a toy model has none of these pages", () => {
     const toy = run({ text: false, tokenizer: false, harvest: false, attributions: false }, "toy");
-    for (const need of ["model", "text", "harvest", "attributions", "tokens"] as const)
+    for (const need of ["model", "text", "search", "harvest", "attributions", "tokens"] as const)
       expect(missing(toy, need)?.title).toBe("A toy model reads no text");
   });
 });

@@ -3,7 +3,7 @@
 import type { RunSummary } from "../api/types";
 
 /** What a page or a part of one needs of a run. */
-export type Need = "model" | "text" | "harvest" | "attributions" | "tokens";
+export type Need = "model" | "text" | "search" | "harvest" | "attributions" | "tokens";
 
 export interface Missing {
   readonly title: string;
@@ -22,12 +22,28 @@ const TOY: Missing = {
 
 const AGAIN = "Afterwards load this page again.";
 
-/** What it takes to have text in a run that has none. */
-function textCommands(run: RunSummary): string[] {
-  return run.capabilities.tokenizer
-    ? [`tributary text ${run.name} FILE`]
-    : ["tributary import PATH --tokenizer PATH --text PATH"];
-}
+const NO_TEXT = "There is nothing to search or to read yet.";
+
+/** Why text matters for what was wanted, and that it comes first. */
+const TEXT_FIRST: Readonly<Record<Need, string>> = {
+  model: "",
+  tokens: "",
+  text: `${NO_TEXT} Plain text files and .jsonl files are taken:`,
+  search: `${NO_TEXT} Plain text files and .jsonl files are taken:`,
+  harvest:
+    "Examples from a corpus, the tokens it fires on, what comes next and which components fire with it are gathered in one pass over a text. Give the run one first:",
+  attributions: "Attributions are summed over a text. Give the run one first:",
+};
+
+const WITHOUT_TOKENIZER: Readonly<Record<Need, string>> = {
+  model: "",
+  tokens: "",
+  text: `${NO_TEXT} Without a tokenizer no text can be added.`,
+  search: "Text is searched by the words of its tokens, which only a tokenizer knows.",
+  harvest:
+    "Examples, tokens and co-firing are gathered over a text, and without a tokenizer none can be read.",
+  attributions: "Attributions are summed over a text, and without a tokenizer none can be read.",
+};
 
 /** What stands in the way of `need`; `null` where nothing does. */
 export function missing(run: RunSummary, need: Need): Missing | null {
@@ -37,6 +53,7 @@ export function missing(run: RunSummary, need: Need): Missing | null {
   if (need === "attributions" && has.attributions) return null;
   if (need === "harvest" && has.harvest) return null;
   if (need === "text" && has.text) return null;
+  if (need === "search" && has.text && has.tokenizer) return null;
   if (need === "model" && has.model) return null;
   if (!has.model)
     return {
@@ -48,25 +65,26 @@ export function missing(run: RunSummary, need: Need): Missing | null {
             ? "Examples, tokens and co-firing are gathered by running the model over a text. Where the decomposed model is at hand, import it, and add the attributions to it."
             : "It holds attributions alone, and not the text they were computed over.",
       commands:
-        need === "text"
+        need === "text" || need === "search"
           ? []
           : ["tributary import MODEL --as NAME", "tributary import ATTRIBUTIONS --into NAME"],
       after: null,
     };
-  if (need === "text" || !has.text)
+  if (!has.tokenizer && (need === "search" || !has.text))
+    return {
+      title: has.text ? "This run came without a tokenizer" : "This run came without text",
+      text: `${WITHOUT_TOKENIZER[need]} Import the run again ${has.text ? "with one" : "with both"}:`,
+      commands: ["tributary import PATH --tokenizer PATH --text PATH"],
+      after: AGAIN,
+    };
+  if (need === "text" || need === "search" || !has.text)
     return {
       title: "This run came without text",
-      text: has.tokenizer
-        ? need === "harvest"
-          ? "Examples from a corpus, the tokens it fires on, what comes next and which components fire with it are gathered in one pass over a text. Give the run one first:"
-          : need === "attributions"
-            ? "Attributions are summed over a text. Give the run one first:"
-            : "There is nothing to search or to read yet. Plain text files and .jsonl files are taken:"
-        : "It came without a tokenizer too, so no text can be read with it. Import it again with both:",
+      text: TEXT_FIRST[need],
       commands: [
-        ...textCommands(run),
-        ...(need === "harvest" && has.tokenizer ? [`tributary harvest ${name}`] : []),
-        ...(need === "attributions" && has.tokenizer ? [`tributary attribute ${name}`] : []),
+        `tributary text ${name} FILE`,
+        ...(need === "harvest" ? [`tributary harvest ${name}`] : []),
+        ...(need === "attributions" ? [`tributary attribute ${name}`] : []),
       ],
       after: AGAIN,
     };
