@@ -145,6 +145,14 @@ class Mlp(nn.Module):
         self.down = nn.Linear(c.d_ff, c.d_model, bias=c.has_bias("down"))
 
 
+class Embedding(nn.Embedding):
+    """torch's, but on the device ``meta`` it draws no numbers: drawing none there imports a compiler."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class Block(nn.Module):
     def __init__(self, c: TargetConfig) -> None:
         super().__init__()
@@ -188,8 +196,8 @@ class TargetModel(nn.Module):
         super().__init__()
         self.config = config
         self.topology = Topology(config)
-        self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
-        self.position_embedding = None if config.rotary else nn.Embedding(config.context, config.d_model)
+        self.token_embedding = Embedding(config.vocab_size, config.d_model)
+        self.position_embedding = None if config.rotary else Embedding(config.context, config.d_model)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
         self.final_norm = Norm(config.d_model, config.norm_eps, centred=config.centred_norm)
         self.unembedding = nn.Linear(config.d_model, config.vocab_size, bias=False)
