@@ -232,7 +232,9 @@ def _additivity_error(decomposition: Decomposition, tokens: Tensor) -> float:
 def _definition_errors(decomposition: Decomposition, tokens: Tensor, seed: int) -> tuple[float, float]:
     """Worst error in attr and attr_abs over one component of each site, against float64 autograd.
 
-    Errors are relative to the target's largest attribution. Both sides use the same importances.
+    Errors are relative to the target's largest attribution; where gradients pass through matrices left
+    whole, to the sum of its activations if that is larger: all of its attributions may then be zero
+    (what a norm makes scale-free stays so behind a matrix). Both sides use the same importances.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = {
@@ -260,12 +262,15 @@ def _definition_errors(decomposition: Decomposition, tokens: Tensor, seed: int) 
         Z = sums.arrays[f"signed/{point.name}"]
         V = decomposition.V(edges.target).detach()[:, chosen[edges.target]]
         y = captured.activations[edges.target][:, chosen[edges.target]].abs()
+        least = y.sum() if decomposition.topology.read_point_of[edges.target].through else y.new_zeros(())
         if edges.metric == "attr":
-            found, scale = (Z[rows] @ V).T, (Z @ V).abs().max()
+            found, largest = (Z[rows] @ V).T, (Z @ V).abs().max()
         elif y.min() < _SIGN_MARGIN * y.max():
             continue
         else:
             array = sums.arrays[f"abs/{edges.target}"]
-            found, scale = array[:, rows], array.abs().max()
-        worst[edges.metric] = max(worst[edges.metric], _relative(found - values, scale))
+            found, largest = array[:, rows], array.abs().max()
+        worst[edges.metric] = max(
+            worst[edges.metric], _relative(found - values, torch.maximum(largest, least))
+        )
     return worst["attr"], worst["attr_abs"]
