@@ -60,9 +60,9 @@ export function missing(run: RunSummary, need: Need): Missing | null {
       title: "This run came without its model",
       text:
         need === "model"
-          ? "It holds attributions that were published without the model they were computed on, so no text can be run through it: there are no predictions, graphs, interventions or circuits. Its components and their attributions can be browsed."
+          ? "It holds attributions that were published without the model they were computed on, so no text can be run through it: there are no predictions, graphs, interventions or circuits. Its components and their attributions can be browsed. Where the decomposed model is at hand, import it, and add the attributions to it:"
           : need === "harvest"
-            ? "Examples, tokens and co-firing are gathered by running the model over a text. Where the decomposed model is at hand, import it, and add the attributions to it."
+            ? "Examples, tokens and co-firing are gathered by running the model over a text. Where the decomposed model is at hand, import it, and add the attributions to it:"
             : "It holds attributions alone, and not the text they were computed over.",
       commands:
         need === "text" || need === "search"
