@@ -56,6 +56,7 @@ def import_public(public: PublicRun, **options: Any) -> Imported:
         "name": public.directory.name,
         "target": public.target_directory,
         "tokenizer": public.target_directory,
+        "offline": True,
     }
     result = import_run(public.directory, ImportOptions(**(settings | options)))
     run = RunDirectory.open(result.path)

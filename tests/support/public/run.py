@@ -92,10 +92,11 @@ WORDS = [
 
 def write_tokenizer(path: Path, size: int) -> None:
     """A ``tokenizer.json`` of whole words; ``size`` of them."""
-    words = ["[UNK]", *dict.fromkeys(WORDS)][:size]
+    words = ["[UNK]", "[EOS]", *dict.fromkeys(WORDS)][:size]
     words += [f"word{i}" for i in range(len(words), size)]
     model = models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]")
     tokenizer = Tokenizer(model)
+    tokenizer.add_special_tokens(["[UNK]", "[EOS]"])
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(path))
 
