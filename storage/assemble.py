@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
 
 from storage.blocks import BlockWriter
 from storage.files import publish, write_durably
-from storage.layout import TENSORS, ArrayPlan, Manifest, Settings, TensorCheck, plan_arrays
+from storage.layout import EDGE_ARRAYS, TENSORS, ArrayPlan, Manifest, Settings, TensorCheck, plan_arrays
 from storage.manifest import write_manifest
 
 #: (array, rows, columns) -> the values of all groups there, [groups, rows, columns] float64; of the whole
@@ -32,7 +33,10 @@ def parts(array: ArrayPlan, n_groups: int) -> Iterator[tuple[slice, slice]]:
     row_step = max(array.total.rows, bundle.rows)
     column_step = max(array.total.columns, bundle.columns)
     budget = _PART_ELEMENTS // max(n_groups, 1)
-    wide = min(columns, max(1, budget // (row_step * column_step)) * column_step)
+    wide = max(1, budget // (row_step * column_step)) * column_step
+    if array.name.startswith(EDGE_ARRAYS):  # as high as wide: sources may lie in rows or in columns
+        wide = max(1, isqrt(budget) // column_step) * column_step
+    wide = min(columns, wide)
     high = min(rows, max(1, budget // (row_step * wide)) * row_step)
     for row in range(0, rows, high):
         for column in range(0, columns, wide):

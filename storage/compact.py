@@ -26,7 +26,7 @@ from storage.compact_codes import pack_deviations, pack_relative_errors
 from storage.errors import StorageError
 from storage.files import publish
 from storage.jackknife import standard_errors
-from storage.layout import ABS_PART, ReadPoint, Settings, denominator_name, plan_compact
+from storage.layout import ABS_PART, ReadPoint, Settings, denominator_name, plan_compact, site_sizes
 from storage.manifest import write_manifest
 from storage.planes import FullPlanes
 from storage.run_directory import RunDirectory
@@ -258,7 +258,8 @@ def _measure(run: RunDirectory, full: AttributionStore, work: Path) -> dict[str,
     every = every[:: max(1, len(every) // _SAMPLED_KEYS)]
     keys = [Key(address, index) for address, index in every]
     if any("output" in point.readers for point in full.manifest.settings.layouts):
-        keys += [Key(OUTPUT, i) for i in range(8)]
+        vocab = site_sizes(full.manifest.settings)["output"]
+        keys += [Key(OUTPUT, i) for i in range(min(8, vocab))]
     value_errors: list[float] = []
     error_errors: list[float] = []
     for metric in full.metrics:

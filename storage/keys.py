@@ -30,6 +30,8 @@ class KeySpace:
         if isinstance(key.index, str):
             raise NotComputedError(f"{key} is a source only: attributions into a {key.index} are not defined")
         self._check_index(key, count)
+        if key.address not in self.point_of and key.address.is_site:
+            raise NotComputedError(f"the imported file holds no edges into {key.address}")
         if key.address not in self.point_of:
             raise NotComputedError(
                 "attributions into output tokens need the model's unembedding, which the imported file lacks",

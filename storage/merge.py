@@ -85,6 +85,9 @@ def _check(stores: Sequence[Path], manifests: Sequence[Manifest]) -> None:
     first = manifests[0]
     if len({m.store_id for m in manifests}) < len(manifests):
         raise StorageError("the same store is named twice", "every text may be counted once only")
+    files = [m.provenance["source_sha256"] for m in manifests if "source_sha256" in m.provenance]
+    if len(set(files)) < len(files):
+        raise StorageError("two of them are of the same file", "every text may be counted once only")
     for path, manifest in zip(stores, manifests, strict=True):
         if manifest.encoding == "compact":
             raise StorageError(

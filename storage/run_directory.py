@@ -418,7 +418,7 @@ def write_run(
     tensors: Mapping[str, np.ndarray] | None,
     tokenizer: Tokenizer | None,
     corpus: TokenCorpus | None,
-    fill: Callable[[Path], None] | None = None,
+    fill: Callable[[Path], object] | None = None,
 ) -> RunDirectory:
     """Write a run directory as a whole: it appears under ``path`` by one rename.
 

@@ -78,6 +78,7 @@ def strongest_ends(keys: KeySpace, numbers: Numbers, report: Report | None = Non
                     readers[block.parsed].append((reader, "component", keys.sizes[reader]))
     for address, parts in readers.items():
         targets[address] = Ends.none(counts[address], tuple(parts))
+        sources[address] = Ends.none(counts[address], ())
     for point in keys.points:
         rows = tuple((block.parsed, block.kind, block.count) for block in point.blocks)
         for reader in keys.readers[point.name]:
