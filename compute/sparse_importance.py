@@ -5,9 +5,11 @@ the model predicts there. Here the importances are optimised for a single purpos
 one chosen position, so that most of what is alive turns out not to be needed.
 
 **Parameters.** One number z for every pair that is alive in the target model's own pass (importance
-above 0) at a position up to the chosen one. z starts at the importance itself. Its importance is
-clamp(z, 0, 1) with the leaky gradients of compute/decomposition/sigmoids.py. A pair that was not
-alive has no z: its importance is 0, exactly and always, by construction.
+above 0) at a position up to the chosen one. z starts at the importance itself, or at 1 if that is
+above. Its importance is clamp(z, 0, 1) with the leaky gradients of compute/decomposition/sigmoids.py,
+whatever sigmoid the run's own function ends in: so every pair can be turned off, also where that
+function never gives 0. A pair that was not alive has no z: its importance is 0, exactly and always,
+by construction.
 
 **Objective**, for each coefficient λ of the sweep::
 
@@ -35,7 +37,8 @@ nothing else, so that each is what a run of its own with the same seed would giv
 one, so that a pair at any earlier position, at any depth, can be part of the circuit. Nothing is cut
 from the result: every pair that the optimisation left alive at any position up to the chosen one is
 returned, not only those at the chosen position or with an edge to it. Positions after it cannot
-reach it; they take no part in the computation and their importances are 0.
+reach it; they take no part in the computation and their importances are 0. Only an importance
+function that looks ahead is given the whole prompt, for where z starts.
 
 The model itself is never touched: gradients are taken with respect to z only.
 """
@@ -294,6 +297,8 @@ class _Sweep:
         self.groups = [slice(first, min(first + together, rows)) for first in range(0, rows, together)]
         with torch.no_grad():
             logits, inputs = decomposition.clean_pass(tokens[None, : self._positions])
+            if decomposition.importance.sees_later_tokens:
+                inputs = decomposition.clean_pass(tokens[None])[1]
             importance = decomposition.causal_importance(inputs)
         self._expected = logits[0, -1]
         token = int(self._expected.argmax()) if settings.token is None else settings.token
@@ -307,7 +312,7 @@ class _Sweep:
         start: list[Tensor] = []
         first = 0
         for address in decomposition.addresses:
-            flat = importance[address][0].flatten()
+            flat = importance[address][0, : self._positions].flatten().clamp(max=1)
             place = (flat > 0).nonzero()[:, 0]
             self._places[address] = place
             self._parts[address] = slice(first, first + len(place))

@@ -151,13 +151,14 @@ def pack_examples(examples: Mapping[str, np.ndarray], tokens_crc: int, encoding:
         high, low = key >> np.uint64(32), key & np.uint64(0xFFFFFFFF)
         return pack([*common, high.astype(np.int64), low.astype(np.int64), e["ci"], e["activation"]], 1)
     largest = float(np.abs(e["activation"]).max(initial=0.0))
+    steps = np.rint(e["ci"].T.astype(np.float64) * STEPS)
     scale = np.float32(largest / STEPS) if largest > 0 else np.float32(1.0)
     return pack(
         [
             *common,
             np.array([scale], "<f4"),
             # What is above 0 stays above 0: there, the component fires.
-            np.maximum(np.rint(e["ci"].T.astype(np.float64) * STEPS), e["ci"].T > 0).astype(np.int64),
+            np.where(e["ci"].T > 0, np.maximum(steps, 1), steps).astype(np.int64),
             np.rint(e["activation"].T.astype(np.float64) / float(scale)).astype(np.int64),
         ],
         9,

@@ -38,8 +38,9 @@ def fires(model: Decomposition, keys: Sequence[str], ids: np.ndarray) -> np.ndar
     tokens = torch.from_numpy(ids.astype(np.int64))[None].to(device)
     _, inputs = model.clean_pass(tokens)
     found = np.zeros((len(ids), len(keys)), bool)
+    importance_at = model.importance_at(inputs)
     for address, (places, indices) in columns.items():
-        ci = model.causal_importance({address: inputs[address]})[address][0]
+        ci = importance_at(address, None)[0]
         found[:, places] = (ci[:, indices] > 0).cpu().numpy()
     return found
 

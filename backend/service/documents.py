@@ -118,18 +118,23 @@ def _windows(run: Run, corpus: TokenCorpus, number: int, start: int, end: int) -
     place = number // n_groups
     first = (int(starts[place]) + start) // length * length
     last = int(starts[place]) + end
+    sees_later = run.info.importance is not None and run.info.importance.sees_later_tokens
+    if sees_later:  # to the end of the window, in whatever document that is
+        last = min(-(-last // length) * length, int(starts[-1]))
     read: list[np.ndarray] = []
-    at, before = first, int(np.searchsorted(starts, first, "right")) - 1
-    for which in range(before, place + 1):
+    at, which = first, int(np.searchsorted(starts, first, "right")) - 1
+    while at < last:
         document = corpus.document(int(of_group[which]))
         read.append(document[at - int(starts[which]) : last - int(starts[which])])
-        at = int(starts[which + 1])
+        which += 1
+        at = int(starts[which])
     ids = np.concatenate(read).tolist()
     return _Windows(
         [ids[i : i + length] for i in range(0, len(ids), length)],
         int(starts[place]) + start - first,
         f"Read as in a pass over the corpus: in windows of {length:,} tokens that run on over the ends of documents. "
-        "The model sees nothing of what is before a token's window.",
+        "The model sees nothing of what is before a token's window."
+        + (" Importances depend on all tokens of the window, later ones too." if sees_later else ""),
     )
 
 

@@ -226,8 +226,10 @@ def _nodes(run: Run, file: GraphExport) -> Nodes:
     if np.unique(place, axis=1).shape[1] != n:
         raise _wrong("nodes", "one is there twice")
     ci = columns["ci"]
-    if not np.all(np.isnan(ci) | ((ci >= 0) & (ci <= 1))):
-        raise _wrong("nodes.ci", "causal importance is from 0 to 1")
+    importance = run.info.importance
+    largest = np.inf if importance is not None and importance.leaves_unit_interval else 1.0
+    if not np.all(np.isnan(ci) | ((ci >= 0) & (ci <= largest))):
+        raise _wrong("nodes.ci", f"causal importance is from 0 to {'1' if largest == 1 else 'infinity'}")
     if not np.all(columns["scale"] >= 0):
         raise _wrong("nodes.scale", "every node has one, and none is negative")
     return Nodes(list(file.addresses), columns)

@@ -112,6 +112,16 @@ class ImportanceConfig(_Config):
         return self.kind not in SITE_KINDS
 
     @property
+    def never_off(self) -> bool:
+        """Whether practically all importances are above 0, so that every component is alive everywhere."""
+        return self.sigmoid in ("normal", "swish_hard", "half_sin")
+
+    @property
+    def leaves_unit_interval(self) -> bool:
+        """Whether importances, and with them masks, may be above 1 or below 0."""
+        return self.sigmoid in ("upper_leaky_hard", "swish_hard")
+
+    @property
     def sees_later_tokens(self) -> bool:
         """Whether importances may depend on later tokens, so that they change where a text is cut."""
         return self.kind == "global_shared_transformer" or (

@@ -9,6 +9,8 @@ from compute.address import Address
 from compute.decomposition.model import Decomposition
 
 TOP_TOKENS = 10
+#: Importances that are looked at together.
+ENTRIES = 1 << 24
 
 
 class ComponentStatistics:
@@ -48,9 +50,12 @@ class ComponentStatistics:
             self.ci_max[address] = torch.maximum(self.ci_max[address], ci.amax(0).float())
             self.alive_count[address] += (ci > 0).sum(0)
             self.activation_square_sum[address] += activations.square().sum(0)
-            position, component = ci.nonzero(as_tuple=True)  # few: importances are zero almost everywhere
-            place = flat[position] * ci.shape[1] + component
-            self._by_token[address].view(-1).index_add_(0, place, ci[position, component].float())
+            # Few are not zero, unless the sigmoid is smooth: hence a part at a time.
+            rows = max(1, ENTRIES // ci.shape[1])
+            for part, here in zip(ci.split(rows), flat.split(rows), strict=True):
+                position, component = part.nonzero(as_tuple=True)
+                place = here[position] * part.shape[1] + component
+                self._by_token[address].view(-1).index_add_(0, place, part[position, component].float())
 
     def arrays(self) -> dict[str, Tensor]:
         """All results on the CPU, by name."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from compute.address import Address
 from compute.attribution.definition import importance_on_target
+from compute.decomposition.importance_config import ImportanceKind, SigmoidKind
 from compute.decomposition.losses import importance_minimality
 from compute.decomposition.model import Decomposition
 from compute.decomposition.sigmoids import lower_leaky, upper_leaky
@@ -21,12 +22,19 @@ from compute.progress import Cancelled
 from compute.schedule import generator_at
 from compute.sparse_importance import EPS, Circuit, CircuitSettings, Snapshot, optimise
 from tests.compute.attribution.models import Case
+from tests.support.tiny_run import tiny_decomposition
 
 FAMILIES = {
     "llama": Case(n_heads=4, n_kv_heads=2, n_sequences=1),
     "gpt2": Case(family="gpt2", n_kv_heads=2, activation="gelu", n_sequences=1),
 }
 BASE = CircuitSettings(coefficients=(0.3,), steps=25)
+#: Importance functions that see later tokens, that are never 0, and that go above 1.
+KINDS: dict[str, tuple[ImportanceKind, SigmoidKind]] = {
+    "ahead": ("global_shared_transformer", "leaky_hard"),
+    "smooth": ("shared_mlp", "normal"),
+    "above one": ("global_shared_mlp", "upper_leaky_hard"),
+}
 VARIANTS = {
     "kl": {},
     "ce": {"loss": "ce", "token": 3},
@@ -65,7 +73,7 @@ def by_hand(decomposition: Decomposition, tokens: Tensor, settings: CircuitSetti
     with torch.no_grad():
         expected = decomposition.target(tokens[None])[0, position]
     token = int(expected.argmax()) if settings.token is None else settings.token
-    found = importance_on_target(decomposition, tokens[None])
+    found = {a: g.clamp(max=1) for a, g in importance_on_target(decomposition, tokens[None]).items()}
     start = {a: found[a] for a in decomposition.addresses}  # the order of the random numbers
     before = (torch.arange(len(tokens)) <= position)[None, :, None]
     alive = {a: (ci > 0) & before for a, ci in start.items()}
@@ -117,6 +125,34 @@ def test_the_optimisation_is_what_it_says(case: tuple[Decomposition, Tensor], va
     assert list(circuit.importance) == list(expected)
     for address, importance in expected.items():
         torch.testing.assert_close(circuit.importance[address], importance, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_every_importance_function_is_started_from_and_left(name: str) -> None:
+    """The prompt goes on after the chosen position, and where all pairs are alive all can be turned off."""
+    kind, sigmoid = KINDS[name]
+    decomposition = tiny_decomposition(importance=kind, sigmoid=sigmoid, n_blocks=1).double()
+    if name == "above one":
+        function = decomposition.global_importance
+        assert function is not None
+        with torch.no_grad():
+            function.get_parameter("biases.1").add_(1)
+    tokens = torch.tensor([3, 88, 7, 140, 9])
+    settings = CircuitSettings(coefficients=(0.05,), steps=20, position=2)
+    (circuit,) = optimise(decomposition, tokens, settings)
+    expected = by_hand(decomposition, tokens, settings)
+    for address, importance in expected.items():
+        torch.testing.assert_close(circuit.importance[address], importance, rtol=0, atol=1e-7)
+    whole = importance_on_target(decomposition, tokens[None])
+    start = torch.cat([g[0, :3].flatten() for g in whole.values()])
+    cut = importance_on_target(decomposition, tokens[None, :3])
+    moved = max((whole[a][:, :3] - cut[a]).abs().max().item() for a in cut)
+    assert (moved > 1e-3) == (name == "ahead")  # so that starting from the cut prompt would be noticed
+    assert (int((start == 0).sum()) == 0) == (name == "smooth")
+    assert (start.max() > 1) == (name == "above one")
+    left = torch.cat([g.flatten() for g in circuit.importance.values()])
+    assert 0 < int((left > 0).sum()) == circuit.alive < int((start > 0).sum())
+    assert left.max() <= 1
 
 
 @pytest.mark.parametrize("variant", list(VARIANTS))

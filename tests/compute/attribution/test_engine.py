@@ -14,8 +14,10 @@ from torch import Tensor
 from compute.address import OUTPUT, Address, parse_address
 from compute.attribution.definition import Edges, attributions
 from compute.attribution.engine import AttributionEngine
+from compute.decomposition.importance_config import ImportanceKind, SigmoidKind
 from compute.decomposition.model import Decomposition
 from tests.compute.attribution.models import Case, blocks_of, engine_sums, worst_error
+from tests.support.tiny_run import tiny_decomposition
 
 METRICS = ("attr", "attr_abs", "attr_frozen")
 
@@ -176,6 +178,33 @@ def test_attr_alone_is_the_same_as_attr_beside_attr_abs():
     assert not any(name.startswith("abs/") for name in alone.arrays)
     for name, array in alone.arrays.items():
         torch.testing.assert_close(array, both.arrays[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sigmoid"),
+    [
+        ("global_shared_transformer", "leaky_hard"),
+        ("global_reverse_residual", "normal"),
+        ("shared_mlp", "half_sin"),
+        ("global_shared_mlp", "swish_hard"),
+        ("mlp", "upper_leaky_hard"),
+    ],
+)
+@pytest.mark.parametrize("method", ["auto", "fallback"])
+def test_every_importance_function_weights_as_the_definition_says(
+    kind: ImportanceKind, sigmoid: SigmoidKind, method: str
+):
+    decomposition = tiny_decomposition(n_blocks=1, n_components=3, importance=kind, sigmoid=sigmoid).double()
+    tokens = torch.randint(270, (2, 5), generator=torch.Generator().manual_seed(1))
+    sums = engine_sums(decomposition, tokens, method=method, output_abs="all")
+    expected = attributions(decomposition, tokens)
+    found = blocks_of(decomposition, sums)
+    assert found.keys() >= expected.keys()
+    for edges, block in expected.items():
+        torch.testing.assert_close(found[edges], block, rtol=1e-8, atol=1e-8)
+    importance = decomposition.causal_importance(decomposition.clean_pass(tokens)[1])
+    for address, g in importance.items():
+        torch.testing.assert_close(sums.arrays[f"ci_sum/{address}"], g.sum((0, 1)))
 
 
 def test_statistics():

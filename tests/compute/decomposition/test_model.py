@@ -9,7 +9,6 @@ from compute.decomposition.importance import ImportanceFunction
 from compute.decomposition.importance_config import SITE_KINDS, ImportanceConfig, SiteKind
 from compute.decomposition.initialisation import initialise_components
 from compute.decomposition.model import Decomposition
-from compute.decomposition.sigmoids import lower_leaky, upper_leaky
 from tests.support.tiny_run import tiny_decomposition
 
 
@@ -137,15 +136,3 @@ def test_importance_functions_see_what_they_may(kind: SiteKind, hidden: tuple[in
     assert (gradient is None) == (kind != "mlp")
     if gradient is not None:
         assert gradient[0, 0].nonzero().tolist() == [[1]]  # one component's own activation only
-
-
-def test_sigmoids_and_their_published_gradients() -> None:
-    z = torch.tensor([-1.0, 0.0, 0.3, 1.0, 2.0], requires_grad=True)
-    assert lower_leaky(z).tolist() == pytest.approx([0, 0, 0.3, 1, 1])
-    assert upper_leaky(z).tolist() == pytest.approx([0, 0, 0.3, 1, 1.01])
-    for direction, expected in ((1.0, [0, 0, 1, 1, 0]), (-1.0, [-0.01, -0.01, -1, -1, 0])):
-        (gradient,) = torch.autograd.grad(lower_leaky(z).sum() * direction, z)
-        assert gradient.tolist() == pytest.approx(expected)
-    (gradient,) = torch.autograd.grad(upper_leaky(z).sum(), z)
-    assert gradient[2].item() == 1
-    assert gradient[4].item() == pytest.approx(0.01)
