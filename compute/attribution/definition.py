@@ -77,12 +77,13 @@ class CutPass:
 
     ``targets`` are the activations y [B, T, C] of every decomposed site (and the logits of
     ``output``) as functions of the leaves upstream; ``inputs`` the vectors [B, T, d_in] that each
-    reads.
+    reads; ``outputs`` the values [B, T, d_out] that the sites write.
     """
 
     tokens: Tensor
     targets: dict[Address, Tensor]
     inputs: dict[Address, Tensor]
+    outputs: dict[Address, Tensor]
     leaves: dict[Source, Tensor]
 
 
@@ -94,6 +95,7 @@ def cut_pass(
     leaves: dict[Source, Tensor] = {}
     activations: dict[Address, Tensor] = {}
     inputs: dict[Address, Tensor] = {}
+    outputs: dict[Address, Tensor] = {}
 
     def leaf(source: Source, value: Tensor) -> Tensor:
         leaves[source] = value.detach().clone().requires_grad_()
@@ -109,7 +111,9 @@ def cut_pass(
             unexplained = x @ decomposition.delta(address).detach().T
             y = y + (leaf((address, "delta"), unexplained) if delta == "node" else unexplained)
         bias = decomposition.bias(address)
-        return y if bias is None else y + leaf((address, "bias"), bias.expand_as(y))
+        y = y if bias is None else y + leaf((address, "bias"), bias.expand_as(y))
+        outputs[address] = y.detach()
+        return y
 
     trace = Trace()  # tracing makes the model use elementary operations, which can also be vmapped
     with torch.enable_grad():
@@ -127,7 +131,7 @@ def cut_pass(
         )
     assert trace.final is not None
     inputs[OUTPUT] = trace.final
-    return CutPass(tokens, activations, inputs, leaves)
+    return CutPass(tokens, activations, inputs, outputs, leaves)
 
 
 def importance_on_target(decomposition: Decomposition, tokens: Tensor) -> dict[Address, Tensor]:

@@ -24,6 +24,7 @@ from compute.attribution.attention import AttentionOperation
 from compute.attribution.capture import Capture, capture, deltas
 from compute.attribution.definition import cut_pass
 from compute.attribution.fallback import BATCH_ELEMENTS, FallbackOperation
+from compute.attribution.forward_mode import add_pseudo_sources, worthwhile
 from compute.attribution.mlp import MlpOperation
 from compute.attribution.norm import NormOperation, WriterRows, Writers
 from compute.attribution.read_point import AbsTargets, ReadPointSums, abs_targets_of
@@ -198,6 +199,8 @@ class AttributionEngine:
         rows = {address: component_rows(sources.weighted(address)) for address in self._rowed}
         writer_rows = self._writer_rows(sources) if self._needs_writers else None
         cut = cut_pass(self.decomposition, captured.tokens, self.delta) if self._needs_cut else None
+        forward_mode = cut is not None and self._forward_mode(captured.tokens.shape[1], with_abs)
+        behind_embeddings: dict[Address, ReadPointSums] = {}
         for point in self.layouts:
             out = ReadPointSums(sums, point, self._abs_targets[point.name] if with_abs else None)
             operation = self._operations[point.name]
@@ -205,9 +208,24 @@ class AttributionEngine:
                 operation.add(out, sources, writer_rows)
             elif isinstance(operation, FallbackOperation):
                 assert cut is not None
-                operation.add(out, sources, cut)
+                operation.add(out, sources, cut, pseudo_sources=not forward_mode)
+                behind_embeddings[point.readers[0]] = out
             else:
                 operation.add(out, sources, rows)
+        if forward_mode:
+            assert cut is not None
+            add_pseudo_sources(self.decomposition, behind_embeddings, sources, cut)
+
+    def _forward_mode(self, length: int, with_abs: bool) -> bool:
+        """Whether the embeddings' share is found by position, for all read points at once."""
+        directions = 0
+        for point in self.layouts:
+            operation = self._operations[point.name]
+            if isinstance(operation, FallbackOperation) and point.has_pseudo_sources:
+                directions += operation.n_directions
+                if with_abs and (targets := self._abs_targets[point.name]) is not None:
+                    directions += targets.V.shape[1]
+        return worthwhile(length, len(self.decomposition.topology.pseudo_sources), directions)
 
     def _writer_rows(self, captured: Capture) -> WriterRows:
         writers = self._writers

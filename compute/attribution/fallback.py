@@ -12,6 +12,7 @@ signs differ by target and position. Passes are vectorised, many cotangents at o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -45,18 +46,33 @@ class FallbackOperation:
         #: Orthonormal columns that span what the readers can see.
         self.basis = eye if V.shape[1] >= point.d_in else torch.linalg.qr(V)[0]
 
-    def add(self, out: ReadPointSums, capture: Capture, cut: CutPass) -> None:
-        """Add one batch, whose definition's forward pass is ``cut``."""
-        blocks = self.point.blocks
+    @property
+    def n_directions(self) -> int:
+        """Backward passes for ``attr``."""
+        return self.basis.shape[1]
+
+    def add(self, out: ReadPointSums, capture: Capture, cut: CutPass, *, pseudo_sources: bool = True) -> None:
+        """Add one batch, whose definition's forward pass is ``cut``.
+
+        ``pseudo_sources=False`` leaves out what embeddings contribute (forward_mode.py adds it), and
+        with it the way back through all blocks.
+        """
+        blocks = [_Rows.of(block, capture) for block in self.point.blocks]
+        if self.point.operation == "norm" and out.has_frozen:
+            self._add_frozen(out, capture, blocks)
+        if not pseudo_sources:
+            blocks = [rows for rows in blocks if rows.place is None]
+        if not blocks:
+            return
         x = cut.inputs[self.point.readers[0]]
-        leaves = [cut.leaves[block.address, block.kind] for block in blocks]
+        leaves = [cut.leaves[rows.block.address, rows.block.kind] for rows in blocks]
 
         def contributions(seeds: Tensor) -> list[Tensor]:
             """Σ over positions of gradient × source for each seed [n, B, T, d_in]: [n, rows] by block."""
             gradients = torch.autograd.grad(x, leaves, seeds, retain_graph=True, is_grads_batched=True)
             return [
-                _by_row(gradient * leaf.detach(), block, capture)
-                for gradient, leaf, block in zip(gradients, leaves, blocks, strict=True)
+                rows.sum(gradient * leaf.detach())
+                for gradient, leaf, rows in zip(gradients, leaves, blocks, strict=True)
             ]
 
         patterns = capture.n_positions * capture.tokens.shape[1] * self.decomposition.target.config.n_heads
@@ -64,10 +80,8 @@ class FallbackOperation:
         for columns in _chunks(self.basis.shape[1], chunk):
             basis = self.basis[:, columns].T
             found = contributions(basis[:, None, None].expand(-1, *x.shape))
-            for block, contribution in zip(blocks, found, strict=True):
-                out.add_signed(_rows_of(block), contribution.T @ basis)
-        if self.point.operation == "norm" and out.has_frozen:
-            self._add_frozen(out, capture)
+            for rows, contribution in zip(blocks, found, strict=True):
+                out.add_signed(rows.where, contribution.T @ basis)
         if out.abs_targets is None:
             return
         V, signs = out.abs_targets.V, out.abs_targets.activations(capture).sign()
@@ -76,29 +90,24 @@ class FallbackOperation:
             seeds = signs[:, columns].T.reshape(-1, *x.shape[:2], 1) * V[:, columns].T[:, None, None]
             for part, contribution in zip(parts, contributions(seeds), strict=True):
                 part.append(contribution)
-        for block, part in zip(blocks, parts, strict=True):
-            out.add_abs(_rows_of(block), torch.cat(part).T)
+        for rows, part in zip(blocks, parts, strict=True):
+            out.add_abs(rows.where, torch.cat(part).T)
 
-    def _add_frozen(self, out: ReadPointSums, capture: Capture) -> None:
+    def _add_frozen(self, out: ReadPointSums, capture: Capture, blocks: list[_Rows]) -> None:
         """The frozen-norm sums, which are linear and need no gradient: Σ ã/σ, and Σ of the deltas / σ."""
         scale = capture.trace.norms[self.point.name].inverse_scale.flatten()
         norm = self.decomposition.target.norm_of(self.point.name)
         n_deltas = 0
-        for block in self.point.blocks:
-            if block.kind == "delta":
-                total = scale @ capture.delta_outputs[block.address]
+        for rows in blocks:
+            if rows.block.kind == "delta":
+                total = scale @ capture.delta_outputs[rows.block.address]
                 total = total - total.mean() if norm.centred else total
                 out.add_frozen_delta(n_deltas, total * norm.weight.detach())
                 n_deltas += 1
-            elif block.kind == "component":
-                out.add_frozen_weight(_rows_of(block), scale @ capture.weighted(block.address))
+            elif rows.block.kind == "component":
+                out.add_frozen_weight(rows.where, scale @ capture.weighted(rows.block.address))
             else:
-                product = scale.view(1, *capture.tokens.shape, 1)
-                out.add_frozen_weight(_rows_of(block), _by_row(product, block, capture)[0])
-
-
-def _rows_of(block: RowBlock) -> slice:
-    return slice(block.offset, block.offset + block.count)
+                out.add_frozen_weight(rows.where, rows.sum(scale.view(1, *capture.tokens.shape, 1))[0])
 
 
 def _chunks(n: int, size: int) -> Iterator[slice]:
@@ -106,16 +115,39 @@ def _chunks(n: int, size: int) -> Iterator[slice]:
         yield slice(low, min(low + size, n))
 
 
-def _by_row(product: Tensor, block: RowBlock, capture: Capture) -> Tensor:
-    """Sum gradient × source [n, B, T, width] (positions: [n, T, width]) to the block's rows: [n, rows]."""
-    if block.kind == "component":
-        if capture.importance is not None:
-            product = product * capture.importance[block.address].view(product.shape[1:])
-        return product.sum((1, 2))
-    by_position = product.sum(-1).flatten(1)
-    if block.kind in ("delta", "bias"):
-        return by_position.sum(1, keepdim=True)
-    ids = capture.tokens.flatten()
-    if block.kind == "position":
-        ids = torch.arange(by_position.shape[1], device=ids.device) % capture.tokens.shape[1]
-    return by_position.new_zeros(len(product), block.count).index_add_(1, ids, by_position)
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of one source block that a batch adds to.
+
+    ``where`` they are: a slice, or, of tokens and positions, just the rows that occur. ``place`` [P] is
+    which of those each position belongs to; ``importance`` [B, T, C] weights components.
+    """
+
+    block: RowBlock
+    where: slice | Tensor
+    place: Tensor | None
+    importance: Tensor | None
+
+    @classmethod
+    def of(cls, block: RowBlock, capture: Capture) -> _Rows:
+        tokens = capture.tokens
+        if block.kind in ("embed", "position"):
+            ids = tokens if block.kind == "embed" else torch.arange(tokens.shape[1], device=tokens.device)
+            seen, place = torch.unique(ids.expand(tokens.shape), return_inverse=True)
+            return cls(block, seen + block.offset, place.flatten(), None)
+        importance = None
+        if block.kind == "component" and capture.importance is not None:
+            importance = capture.importance[block.address].unflatten(0, tokens.shape)
+        return cls(block, slice(block.offset, block.offset + block.count), None, importance)
+
+    def sum(self, product: Tensor) -> Tensor:
+        """Gradient × source [n, B, T, width] (positions: [n, T, width]) summed to the rows: [n, rows]."""
+        if self.block.kind == "component":
+            return (product if self.importance is None else product * self.importance).sum((1, 2))
+        by_position = product.sum(-1)
+        if self.place is None:
+            return by_position.flatten(1).sum(1, keepdim=True)
+        assert isinstance(self.where, Tensor)
+        place = self.place[: by_position[0].numel()]  # learned positions have no batch
+        total = by_position.new_zeros(len(product), len(self.where))
+        return total.index_add_(1, place, by_position.flatten(1))

@@ -79,6 +79,10 @@ class ReadPointLayout:
     def n_rows(self) -> int:
         return sum(block.count for block in self.blocks)
 
+    @property
+    def has_pseudo_sources(self) -> bool:
+        return any(block.kind in ("embed", "position") for block in self.blocks)
+
     def block_of(self, address: Address, kind: RowKind) -> RowBlock | None:
         return next((b for b in self.blocks if b.address == address and b.kind == kind), None)
 

@@ -270,6 +270,7 @@ class TargetModel(nn.Module):
         trace: Trace | None = None,
         freeze_norms: bool = False,
         entering: Entering | None = None,
+        unembed: bool = True,
     ) -> Tensor:
         """Run the model.
 
@@ -277,7 +278,8 @@ class TargetModel(nn.Module):
         and ``position_embedding`` [T, d] replace the looked-up rows, so that they can be leaves of
         a gradient. ``trace`` is filled with the inside of the pass. ``freeze_norms`` takes every
         norm's scale as a constant of the gradient. ``entering`` (of :meth:`enter`, for the same tokens)
-        leaves out the blocks before it; there is no trace of such a pass.
+        leaves out the blocks before it; there is no trace of such a pass. Without ``unembed`` the answer
+        is what the unembedding reads, [B, T, d].
         """
         apply_site = self._plain_site if site is None else site
         plain = trace is None and not freeze_norms
@@ -303,7 +305,7 @@ class TargetModel(nn.Module):
         final = chosen_read(self.final_norm, "output", residual)
         if trace is not None:
             trace.final = final
-        return self.unembedding(final)
+        return self.unembedding(final) if unembed else final
 
     def _embed(
         self, tokens: Tensor, token_embedding: Tensor | None, position_embedding: Tensor | None
