@@ -1,6 +1,8 @@
 """Serve the bundled run, or a toy run where there is none, on a given port: ``serve.py PORT FOLDER [KIND]``.
 
-KIND ``clustered`` is a toy run whose components are clustered, ``evidence`` one that was harvested.
+KIND ``clustered`` is a toy run whose components are clustered, ``evidence`` one that was harvested;
+``imported`` are three: ``partial`` as the public code writes one, with text and attributions,
+``alone``, its attributions without the model, and ``bare``, without text and tokenizer.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ def main(port: str, folder: Path, kind: str = "") -> None:
         run = make_clustered(folder)
     elif kind == "evidence":
         run = make_harvested(folder)
+    elif kind == "imported":
+        run = None
+        make_imported(folder)
     elif (ROOT / "demo" / "run" / "run.json").exists():
         run = "demo"
     else:
@@ -28,7 +33,8 @@ def main(port: str, folder: Path, kind: str = "") -> None:
         if not (folder / run / "run.json").exists():
             make_tiny_run(folder / run, n_blocks=2, n_components=40)
     os.chdir(ROOT)
-    command = [sys.executable, "-m", "backend.cli", "serve", run, "--runs", str(folder), "--port", port]
+    runs = [] if run is None else [run]
+    command = [sys.executable, "-m", "backend.cli", "serve", *runs, "--runs", str(folder), "--port", port]
     os.execv(sys.executable, command)
 
 
@@ -40,6 +46,40 @@ def make_harvested(folder: Path) -> str:
     if not (path / "run.json").exists():
         make_tiny_run(path, n_blocks=1, n_components=8, harvest=True)
     return path.name
+
+
+def make_imported(folder: Path) -> None:
+    """Runs as imports leave them, made once."""
+    from backend.importing.options import ImportOptions
+    from backend.importing.run import import_run
+    from backend.pipelines.load import load_decomposition
+    from storage.run_directory import RunDirectory
+    from tests.support.public.attribution_files import write_four_edge
+    from tests.support.public.run import write_public_run
+    from tests.support.tiny_run import TEXT, make_tiny_run, write_real_attributions
+
+    if (folder / "bare" / "run.json").exists():
+        return
+    source = folder / ".published"
+    source.mkdir()
+    (source / "text.txt").write_text(f"{TEXT} " * 60, encoding="utf-8")
+    published = write_public_run(
+        source / "s-0123",
+        family="GPT2",
+        importance="global_shared_transformer",
+        sampling="binomial",
+        sites={"h_torch.*.attn.c_attn": 9, "h_torch.1.mlp.c_proj": 12},
+    )
+    tokenizer = published.target_directory
+    import_run(
+        published.directory,
+        ImportOptions(runs=folder, name="partial", tokenizer=tokenizer, text=(source / "text.txt",)),
+    )
+    run = RunDirectory.open(folder / "partial")
+    write_real_attributions(run, load_decomposition(run))
+    write_four_edge(source / "attributions.pt", published)
+    import_run(source / "attributions.pt", ImportOptions(runs=folder, name="alone", tokenizer=tokenizer))
+    make_tiny_run(folder / "bare", n_blocks=1, text=False, words=False)
 
 
 def make_clustered(folder: Path) -> str:
