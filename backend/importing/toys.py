@@ -169,6 +169,17 @@ def import_toy(found: PublishedRun, destination: Path, options: ImportOptions) -
 _NO_LABELS = "label_coeffs.json is not beside the run, so outputs cannot be compared with what the model was trained to put out."
 
 
+def _site(matrix: ToyModule, module: DecomposedModule) -> RunSite:
+    return RunSite(
+        address=str(matrix.address),
+        module_path=matrix.path,
+        d_in=matrix.d_in,
+        d_out=matrix.d_out,
+        n_components=module.n_components,
+        source_path=matrix.path,
+    )
+
+
 def _task(found: PublishedRun) -> Task:
     settings = found.read.settings
     task = _CLASSES.get(settings.class_name)
