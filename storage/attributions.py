@@ -223,6 +223,30 @@ class AttributionStore:
             scale_free=entry.scale_free,
         )
 
+    # Raw material, for other formats.
+
+    def raw_edges(
+        self, point: ReadPoint, rows: slice, reader: Address, metric: Metric = "attr"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Raw sums of the edges from ``rows``, which lie in one row block, and the indices of the targets
+        that they flow into: [rows, targets] and [targets]. Raises as :meth:`top_sources`."""
+        self._numbers.check(metric, reader)
+        values = self._numbers.matrix(point, rows, reader, metric, normalised=False)
+        return values, self._numbers.targets(reader, metric)
+
+    def residual(self, rows: slice) -> np.ndarray:
+        """Raw sums of rows of the read point ``output`` before the unembedding, [rows, d_model]."""
+        return self._planes.total("signed/output", rows)
+
+    def statistic(self, name: str) -> np.ndarray:
+        """A sum over all tokens that values are normalised by, as docs/file-format.md names it."""
+        return self._planes.total(name)[0]
+
+    @property
+    def unembedding(self) -> np.ndarray:
+        """What turns :meth:`residual` into edges to output tokens, [vocab, d_model]."""
+        return self._operands.unembedding
+
     def strongest_ends(self, report: Report | None = None) -> StrongestEnds:
         """The strongest source and target of every component, by normalised attr; scans the store.
 

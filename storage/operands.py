@@ -71,28 +71,29 @@ class Operands:
         return self._tensors.checked(name, check.crc32)
 
     @property
-    def _unembedding(self) -> np.ndarray:
+    def unembedding(self) -> np.ndarray:
+        """Read directions of all output tokens, [vocab, d_model]."""
         untied = "target.unembedding.weight"
         return self._tensor(untied if untied in self._checks else "target.token_embedding.weight")
 
     def read_direction(self, reader: Address, index: int) -> np.ndarray:
         """V_t, or the unembedding of a token: [d_in], float64."""
         if reader == OUTPUT:
-            return self._unembedding[index].astype(np.float64)
+            return self.unembedding[index].astype(np.float64)
         return self._tensor(f"components.{reader}.V")[:, index].astype(np.float64)
 
     def project(self, reader: Address, row: np.ndarray) -> np.ndarray:
         """``row`` [d_in] times all read directions of a reader: [n_targets]."""
         row = row.astype(np.float32)
         if reader == OUTPUT:
-            return self._unembedding @ row
+            return self.unembedding @ row
         return row @ self._tensor(f"components.{reader}.V")
 
     def project_rows(self, reader: Address, rows: np.ndarray) -> np.ndarray:
         """``rows`` [n, d_in] times all read directions of a reader: [n, n_targets] float64."""
         rows = rows.astype(np.float32)
         if reader == OUTPUT:
-            return (rows @ self._unembedding.T).astype(np.float64)
+            return (rows @ self.unembedding.T).astype(np.float64)
         return (rows @ self._tensor(f"components.{reader}.V")).astype(np.float64)
 
     def _scale(self, point: ReadPoint) -> np.ndarray:

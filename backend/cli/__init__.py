@@ -26,6 +26,7 @@ from backend.version import version
 #: Commands that are imported when called: name → module and the line in the list of commands.
 _PIPELINES = {
     "import": ("backend.cli.import_run", "Open a decomposition that another program made."),
+    "export": ("backend.cli.export", "Write a run's attributions as a published file."),
     "train-target": ("backend.pipelines.train_target", "Train a small target model."),
     "decompose": ("backend.pipelines.decompose", "Decompose a target model into components; resumable."),
     "text": ("backend.pipelines.text", "Give a run that has none its text."),
