@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from safetensors.numpy import save
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
 from compute.address import Address, AddressError, parse_address
@@ -435,7 +435,8 @@ def write_run(
     try:
         if tensors is not None:
             arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-            write_durably(work / "model.safetensors", save(arrays, {"format": "tributary"}))
+            # Straight to the file: as bytes it would be in memory twice. Everything is synced below.
+            save_file(arrays, work / "model.safetensors", {"format": "tributary"})
         if tokenizer is not None:
             write_durably(work / _TOKENIZER, tokenizer.to_str().encode())
         if corpus is not None:
