@@ -104,8 +104,12 @@ def plan(
     fixed = examples + n * (options.bins * 16 + 200) + 8 * vocab
     sites = decomposition.topology.sites.values()
     per_token = 4 * (4 * n + 3 * vocab + sum(site.d_in + 2 * site.d_out for site in sites))
-    per_token += 200 * n // 20  # firings, with their keys: a twentieth of the components is much
+    # Firings, with their keys: a twentieth of the components is much, unless none is ever off.
+    always = decomposition.importance.never_off and options.threshold == 0
+    per_token += 200 * n if always else 200 * n // 20
     passing = per_token * batch_tokens + 2 * min(4 * POSITIONS * n_hot, FIRES_BYTES) + 8 * BLOCK_BYTES
+    if always:  # firings wait to be counted with those of other batches
+        passing += 16 * min(POSITIONS * n, FIRES_BYTES // 4)
     return HarvestPlan(n_hot, n, dense["input"], dense["output"], sparse_budget, fixed, tables, passing)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from compute.decomposition.importance_config import ImportanceConfig
 from compute.decomposition.model import Decomposition
 from compute.statistics.harvest import HarvestOptions, HarvestPlan, HarvestSums, plan
 from storage.run_directory import RunDirectory
@@ -182,6 +183,7 @@ def test_forty_thousand_components_need_no_dense_matrix() -> None:
         total_components=40_000,
         target=SimpleNamespace(config=SimpleNamespace(vocab_size=50_000)),
         topology=SimpleNamespace(sites={}),
+        importance=ImportanceConfig(kind="shared_mlp"),
     )
     options = HarvestOptions(n_random=32, n_strongest=16, output_floor=1e-3)
     how = plan(cast("Decomposition", big), options, 1024, 2 << 30)
@@ -189,6 +191,27 @@ def test_forty_thousand_components_need_no_dense_matrix() -> None:
     assert how.n_hot == 16_384
     assert how.tables <= 2 << 30
     assert how.total < 6e9
+
+
+def test_where_none_is_ever_off_everything_fires_and_more_memory_is_planned(run: RunDirectory) -> None:
+    vocab = run.info.target["vocab_size"]
+    smooth = tiny_decomposition(vocab_size=vocab, n_components=3, sigmoid="normal")
+    usual = plan(tiny_decomposition(vocab_size=vocab, n_components=3), OPTIONS, 256, 1 << 30)
+    how = plan(smooth, OPTIONS, 256, 1 << 30)
+    assert how.passing > usual.passing + 256 * 150 * smooth.total_components
+    assert plan(smooth, replace(OPTIONS, threshold=0.1), 256, 1 << 30).passing == usual.passing
+    corpus = run.corpus()
+    positions, documents = next(iter(batches_of(corpus, 0, TINY_SETTINGS)))
+    tokens = torch.from_numpy(corpus.tokens[positions].astype(np.int64))
+    sums = HarvestSums(smooth, OPTIONS, replace(how, n_hot=9))
+    sums.add(tokens, positions, documents)
+    block = one_block(sums)
+    n = tokens.numel()
+    assert block["firing_count"].tolist() == [n] * smooth.total_components
+    np.testing.assert_array_equal(block["cofiring/values"], n)
+    importance = smooth.causal_importance(smooth.clean_pass(tokens)[1])
+    expected = torch.cat([importance[a].sum((0, 1), dtype=torch.float64) for a in sums.addresses])
+    np.testing.assert_allclose(block["ci_sum"][:, 0] / 2**20, expected.detach().numpy(), atol=1e-4)
 
 
 def test_the_reference_splits_numbers_as_described() -> None:
