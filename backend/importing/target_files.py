@@ -7,6 +7,7 @@ checkpoint of a decomposition holds the target's weights too (the newest may hol
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,16 +132,14 @@ def _hugging_face(settings: Settings, run: Path, options: ImportOptions) -> Foun
         if (directory / "config.json").is_file():
             return _hf_found(settings, read_config_json(directory), directory, str(directory / "config.json"))
     name = settings.model_name or settings.model_path
-    if name and not options.offline:
+    why = "the run does not name the model"
+    if name:
         try:
-            directory = fetch(name, "config.json").parent
+            directory = fetch(name, "config.json", offline=options.offline).parent
         except ImportRefusedError as error:
             why = error.message
         else:
-            where = f"config.json of {name}, fetched from the model hub"
-            return _hf_found(settings, read_config_json(directory), None, where)
-    else:
-        why = "--offline was given" if options.offline else "the run does not name the model"
+            return _hf_found(settings, read_config_json(directory), None, f"config.json of {name}, model hub")
     raise ImportRefusedError(
         f"the configuration of the target model ({settings.class_name}, {name}) is not there ({why})",
         f"copy the model's config.json into {run}, or give the model's directory with --target",
@@ -158,18 +157,40 @@ def _hf_found(settings: Settings, config: dict[str, Any], directory: Path | None
     return FoundTarget(hf_source(config, wanted), directory, where)
 
 
-def fetch(name: str, file: str) -> Path:
-    """A file of a published model, from the model hub or its cache.
+def fetch(name: str, file: str, *, offline: bool) -> Path:
+    """A file of a published model: from the cache of the model hub's client, else from the hub.
 
     Raises :class:`ImportRefusedError` where that fails, as without a network.
     """
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
-        return Path(hf_hub_download(repo_id=name, filename=file, etag_timeout=10))
+        cached = try_to_load_from_cache(name, file)
+        if isinstance(cached, str):
+            return Path(cached)
+        if offline:
+            raise ImportRefusedError("nothing is fetched, as --offline asks")
+        _reach(constants.ENDPOINT)
+        return Path(hf_hub_download(name, file, etag_timeout=10))
+    except ImportRefusedError:
+        raise
     except Exception as error:  # the library, its transport and its cache have errors of many kinds
         what = str(error).strip().partition(chr(10))[0][:160]
         raise ImportRefusedError(f"fetching {file} of {name} failed: {what}") from error
+
+
+def _reach(address: str) -> None:
+    """The client tries for half a minute where there is no network; say so at once."""
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies
+
+    place = urlsplit(address)
+    if getproxies() or place.hostname is None:
+        return
+    try:
+        socket.create_connection((place.hostname, place.port or 443), timeout=5).close()
+    except OSError as error:
+        raise ImportRefusedError(f"the model hub ({place.hostname}) cannot be reached") from error
 
 
 def find_tokenizer(
@@ -191,13 +212,13 @@ def find_tokenizer(
         if (place / "tokenizer.json").is_file():
             return load_hf_tokenizer(place, vocab), str(place / "tokenizer.json")
     name = settings.tokenizer_name
-    if not name or options.offline:
-        return None, "it is not beside the run" + (", and nothing is fetched" if options.offline else "")
+    if not name:
+        return None, "it is not beside the run, and the run does not name one"
     try:
-        file = fetch(name, "tokenizer.json")
+        file = fetch(name, "tokenizer.json", offline=options.offline)
     except ImportRefusedError as error:
-        return None, error.message
-    return load_hf_tokenizer(file, vocab), f"{name}, fetched from the model hub"
+        return None, f"it is not beside the run, and {error.message}"
+    return load_hf_tokenizer(file, vocab), f"{name}, model hub"
 
 
 def find_weights(

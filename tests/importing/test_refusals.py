@@ -266,7 +266,7 @@ def test_a_hugging_face_target_that_is_not_there(changeable: Copy) -> None:
     run = changeable(family="LlamaForCausalLM")
     run.edit(lambda c: c.__setitem__("pretrained_model_name", "someone/a-model"))
     refused = _refused(run, target=None)
-    assert "someone/a-model) is not there (--offline was given)" in refused.message
+    assert "someone/a-model) is not there (nothing is fetched, as --offline asks)" in refused.message
     run.edit(lambda c: c.__setitem__("pretrained_model_class", "transformers.GPT2LMHeadModel"))
     assert "GPT2LMHeadModel" in _refused(run).message
 
