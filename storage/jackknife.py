@@ -3,7 +3,8 @@
     value = X / N / √(S / n)
 
 X: raw sum of an edge, N: its source's denominator, S: the target's sum of squares, n: tokens. Every
-denominator is clamped at 1e-10. The standard error is the delete-one-group jackknife of that value
+denominator is clamped at 1e-10. Importances that may be negative (sigmoid ``swish_hard``) can make N
+negative: such a source is never clearly on, and its value is 0. The standard error is the delete-one-group jackknife of that value
 over the K groups that hold any text: with θ_(g) the value without group g,
 SE² = (K−1)/K · Σ_g (θ_(g) − mean θ)² (Efron and Stein 1981, Annals of Statistics 9, 586). For raw sums
 the same formula reduces to SE² = K · var(x_g).
@@ -23,7 +24,8 @@ def normalise(
 ) -> np.ndarray:
     """X / N / √(S / n), elementwise with broadcasting; the square root is clamped, not its inside."""
     rms = np.sqrt(np.maximum(squares, 0.0) / np.maximum(tokens, CLAMP))
-    return raw / np.maximum(source, CLAMP) / np.maximum(rms, CLAMP)
+    divisor = np.where(source < 0, np.inf, np.maximum(source, CLAMP))
+    return raw / divisor / np.maximum(rms, CLAMP)
 
 
 def standard_errors(

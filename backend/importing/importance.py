@@ -172,6 +172,7 @@ def _transformer(settings: Settings, sites: list[_Site]) -> ImportanceSource:
             mlp_hidden=hidden,
             max_length=attention.max_len,
             rope_base=attention.rope_base,
+            final_norm=sizes.final_rms_norm,
         ),
     )
     d_in, total = sum(s.d_in for s in ordered), sum(s.n_components for s in ordered)

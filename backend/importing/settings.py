@@ -46,6 +46,7 @@ class TransformerSettings(_Lenient):
     n_blocks: int = Field(ge=1)
     mlp_hidden_dim: tuple[int, ...] | None = None
     attn_config: AttentionSettings
+    final_rms_norm: bool = False
 
     @field_validator("mlp_hidden_dim", mode="before")
     @classmethod

@@ -271,6 +271,9 @@ class AttributionEngine:
         )
         sites = self.decomposition.topology.sites.values()
         per_token = config.vocab_size * 4 + 3 * self.decomposition.total_components
+        if self.decomposition.importance.never_off:
+            # Positions, values and rows of sources, which elsewhere are few.
+            per_token += 10 * self.decomposition.total_components
         per_token += sum(site.d_in + 2 * site.d_out for site in sites)
         per_token += 4 * config.n_blocks * config.n_heads * config.context
         widest = max((t.V.shape[1] for t in self._abs_targets.values() if t is not None), default=0)

@@ -9,7 +9,8 @@ that of float32, 1.19e-7. W are [in, out] unless said otherwise. MLPs have GELU 
 
 ``global_shared_transformer``
     r = [rms(x_1), …, rms(x_n)] W_in + b_in; in every block r += attention(rms(r)), then
-    r += MLP(rms(r)); z = r W_out + b_out. No norm precedes the output, and none has weights.
+    r += MLP(rms(r)); z = r W_out + b_out, or with ``final_norm`` z = rms(r) W_out + b_out. No norm
+    has weights.
 
 ``global_reverse_residual``
     r = 0; for every group of sites in order, in most runs from the last block to the first:
@@ -227,6 +228,7 @@ class GlobalTransformer(GlobalImportance):
 
     def __init__(self, order: Sequence[Address], sizes: Sizes, config: TransformerImportance) -> None:
         super().__init__(order, sizes)
+        self._final_norm = config.final_norm
         self.input = _Linear(sum(sizes[address][0] for address in order), config.d_model)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.n_blocks))
         self.output = _Linear(config.d_model, sum(sizes[address][1] for address in order))
@@ -236,6 +238,8 @@ class GlobalTransformer(GlobalImportance):
         r: Tensor = self.input(torch.cat([_rms(inputs[address]) for address in self.order], -1))
         for block in self.blocks:
             r = block(r)
+        if self._final_norm:
+            r = _rms(r)
         return dict.fromkeys(self.order, r.squeeze(-2) if added else r)
 
     def head(self, address: Address, hidden: Tensor) -> Tensor:

@@ -52,6 +52,8 @@ class TransformerImportance(AttentionImportance):
     n_blocks: int = Field(ge=1)
     #: Hidden widths of the blocks' MLPs; the public default is one of 4 · d_model.
     mlp_hidden: tuple[int, ...]
+    #: Whether the stream is normalised before the output, as newer versions may.
+    final_norm: bool = False
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:

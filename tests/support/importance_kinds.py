@@ -32,11 +32,14 @@ def tiny_importance(
     *,
     attention: bool = True,
     transition_hidden: tuple[int, ...] = (5,),
+    final_norm: bool = False,
 ) -> ImportanceConfig:
-    """Widths below 10; the last two arguments are of the reverse residual."""
+    """Widths below 10; ``final_norm`` is of the transformer, what is before it of the reverse residual."""
     order = tuple(sorted(str(address) for address in sites))
     if kind == "global_shared_transformer":
-        sizes = TransformerImportance(d_model=8, n_blocks=2, n_heads=2, mlp_hidden=(6, 5), max_length=64)
+        sizes = TransformerImportance(
+            d_model=8, n_blocks=2, n_heads=2, mlp_hidden=(6, 5), max_length=64, final_norm=final_norm
+        )
         return ImportanceConfig(kind=kind, sigmoid=sigmoid, order=order, transformer=sizes)
     if kind == "global_reverse_residual":
         # By block, the last one first, so that the string order is not that of the groups.
@@ -160,6 +163,8 @@ def slow_z(
             normed = [_rms(row) for row in rows]
             rows = _added(rows, _attention(normed, own, f"blocks.{block}.attn.", config.transformer))
             rows = _added(rows, [_mlp(_rms(row), f"blocks.{block}.mlp.", own, _whole) for row in rows])
+        if config.transformer.final_norm:
+            rows = [_rms(row) for row in rows]
         out = [_linear(row, own["output.weight"], own["output.bias"]) for row in rows]
         return _split(out, config.order, counts)
     assert config.reverse_residual is not None

@@ -32,12 +32,20 @@ TOKENS = torch.tensor([[5, 9, 200, 5, 31, 77]])
 
 
 def _model(
-    kind: ImportanceKind, *, attention: bool = True, transition_hidden: tuple[int, ...] = (5,)
+    kind: ImportanceKind,
+    *,
+    attention: bool = True,
+    transition_hidden: tuple[int, ...] = (5,),
+    final_norm: bool = False,
 ) -> Decomposition:
     """Random weights, so large that z is often within (0, 1) and often not."""
     decomposition = tiny_decomposition(sites=SITES)
     config = tiny_importance(
-        kind, decomposition.addresses, attention=attention, transition_hidden=transition_hidden
+        kind,
+        decomposition.addresses,
+        attention=attention,
+        transition_hidden=transition_hidden,
+        final_norm=final_norm,
     )
     decomposition = Decomposition(decomposition.target, decomposition.n_components, config)
     generator = torch.Generator().manual_seed(3)
@@ -56,17 +64,20 @@ def _importance(decomposition: Decomposition, tokens: Tensor = TOKENS) -> dict[A
 
 
 @pytest.mark.parametrize(
-    ("kind", "attention", "transition_hidden"),
+    ("kind", "attention", "transition_hidden", "final_norm"),
     [
-        *((kind, True, (5,)) for kind in IMPORTANCE_KINDS),
-        ("global_reverse_residual", False, (5,)),
-        ("global_reverse_residual", True, ()),
+        *((kind, True, (5,), False) for kind in IMPORTANCE_KINDS),
+        ("global_reverse_residual", False, (5,), False),
+        ("global_reverse_residual", True, (), False),
+        ("global_shared_transformer", True, (5,), True),
     ],
 )
 def test_every_kind_is_its_formula(
-    kind: ImportanceKind, attention: bool, transition_hidden: tuple[int, ...]
+    kind: ImportanceKind, attention: bool, transition_hidden: tuple[int, ...], final_norm: bool
 ) -> None:
-    decomposition = _model(kind, attention=attention, transition_hidden=transition_hidden)
+    decomposition = _model(
+        kind, attention=attention, transition_hidden=transition_hidden, final_norm=final_norm
+    )
     _, inputs = decomposition.clean_pass(TOKENS)
     tensors = {name: t.double().numpy() for name, t in decomposition.export_tensors().items()}
     seen = {str(a): x[0].double().numpy() for a, x in inputs.items()}
