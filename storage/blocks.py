@@ -221,7 +221,7 @@ class BlockWriter:
             self._file.seek(grid.offset + first * step)
             written = memoryview(records.tobytes())
             payloads = np.frombuffer(written, np.uint8).reshape(across, step)[:, : grid.payload]
-            full: list[bool] = payloads.any(1).tolist()
+            full = [bool(payload.any()) for payload in payloads]
             if all(full):
                 self._file.write(written)
                 continue
