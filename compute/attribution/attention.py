@@ -101,7 +101,7 @@ class AttentionOperation:
         for address, roles in self.sources.items():
             here = out.rows(address, "component")
             assert here is not None
-            batch.add_components(here, address, roles, capture.weighted(address), rows.get(address))
+            batch.add_components(here, address, roles, rows.get(address))
         for address, roles in self.sources.items():
             bias = self.decomposition.bias(address)
             if bias is not None:
@@ -114,7 +114,7 @@ class _Batch:
     """One batch at one attention layer. Heads come first in every tensor of one sequence."""
 
     def __init__(self, op: AttentionOperation, out: ReadPointSums, capture: Capture) -> None:
-        self.op, self.out = op, out
+        self.op, self.out, self.capture = op, out, capture
         trace = capture.trace.attention[op.block]
         self.n_sequences, self.length = capture.tokens.shape
         self.repeats = op.n_heads // op.n_kv_heads
@@ -158,26 +158,19 @@ class _Batch:
     def width(self) -> int:
         return self.op.width
 
-    def add_components(
-        self,
-        here: slice,
-        address: Address,
-        roles: Roles,
-        weighted: Tensor,
-        rows: Rows | None,
-    ) -> None:
-        """All components of a site, from ã [P, C] and (for values) the same as ``rows``."""
+    def add_components(self, here: slice, address: Address, roles: Roles, rows: Rows | None) -> None:
+        """All components of a site; ``rows`` are its ã, for those that write values."""
         U = self.op.decomposition.U(address).detach()
+        weighted: Tensor | None = None
         entries: Entries | None = None
-        crowded: bool | None = None
         for role, columns in roles:
             written = U[:, columns].unflatten(1, (-1, self.op.d_head))  # [C, heads of the role, d_head]
             if role == "value":
                 assert rows is not None
                 self._add_values(here, rows, written)
                 continue
-            crowded = self.is_crowded(weighted) if crowded is None else crowded
-            if crowded:
+            weighted = self.capture.weighted(address) if weighted is None else weighted
+            if self.is_crowded(weighted):
                 self._add_dense(here, role, weighted, written)
                 continue
             entries = Entries.of(weighted, self.n_sequences) if entries is None else entries
