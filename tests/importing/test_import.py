@@ -168,6 +168,24 @@ def test_a_run_that_is_as_it_was_trained_has_no_notes_but_one(changeable: Copy) 
     assert [note.topic for note in _import(changeable()).notes] == ["ignored_settings"]
 
 
+@pytest.mark.parametrize("normed", [None, False, True])
+def test_a_norm_before_the_importances_output_is_kept(changeable: Copy, normed: bool | None) -> None:
+    """A setting of newer versions that no tensor shows."""
+    run = changeable(importance="global_shared_transformer")
+    if normed is not None:
+        run.edit(
+            lambda c: c["ci_config"]["simple_transformer_ci_cfg"].update(
+                final_rms_norm=normed, zero_init_readout=True
+            )
+        )
+    imported = _import(run)
+    assert not any("final_rms_norm" in path for path in imported.ignored_settings)
+    importance = RunDirectory.open(imported.path).info.importance
+    assert importance is not None
+    assert importance.transformer is not None
+    assert importance.transformer.final_norm is bool(normed)
+
+
 @pytest.mark.parametrize("grouped", [True, False])
 def test_neighbouring_rotary_pairs_are_stored_as_halves(
     tmp_path: Path, changeable: Copy, grouped: bool
