@@ -91,6 +91,8 @@ def simple_source(class_name: SimpleClass, settings: Mapping[str, Any]) -> Targe
             f"the target's configuration does not describe a {class_name}: {where}: {first['msg']}",
             "give the right model_config.yaml with --target",
         ) from error
+    if found.get("rotary_dim") == known.n_embd // known.n_head:
+        del found["rotary_dim"]  # the public classes rotate whole heads whatever it says
     unused = sorted(set(found) - set(type(known).model_fields) - set(_INDIFFERENT))
     return replace(source, ignored=tuple(f"model_config.{name}" for name in unused))
 
