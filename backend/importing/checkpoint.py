@@ -106,6 +106,23 @@ def take_apart(tensors: Mapping[str, Tensor], path: Path) -> Checkpoint:
     return parts
 
 
+def tie_components(checkpoint: Checkpoint, pairs: Iterable[tuple[str, str]]) -> None:
+    """Make the second of each pair of modules the transpose of the first, as the public loader does.
+
+    ``tied_weights`` of the configuration; the checkpoint's own values of the second do not count.
+    """
+    components = checkpoint.components
+    for first, second in pairs:
+        keys = [f"{path.replace('.', '-')}.{letter}" for path in (first, second) for letter in "VU"]
+        missing = [key for key in keys if key not in components]
+        if missing:
+            raise ImportRefusedError(
+                f"tied_weights ties {first} and {second}, but the checkpoint has no _components.{missing[0]}",
+                "give the configuration that the checkpoint was trained with",
+            )
+        components[keys[2]], components[keys[3]] = components[keys[1]].T, components[keys[0]].T
+
+
 def newest_name(name: str) -> str:
     """A key of an old checkpoint in today's spelling."""
     if name.startswith("patched_model."):

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from backend.importing.checkpoint import Checkpoint, open_checkpoint
+from backend.importing.checkpoint import Checkpoint, open_checkpoint, tie_components
 from backend.importing.errors import ImportRefusedError
 from backend.importing.importance import ImportanceSource, importance_source
 from backend.importing.notes import run_notes
@@ -93,6 +93,7 @@ def _import_decomposition(found: PublishedRun, destination: Path, options: Impor
     widths = {str(address): module.d_in for address, module in topology.modules.items()}
     importance = importance_source(settings, modules, widths)
     checkpoint = open_checkpoint(found.checkpoint)
+    tie_components(checkpoint, settings.tied_weights)
     learned_only = not checkpoint.target
     if learned_only:
         checkpoint = replace(checkpoint, target=find_weights(settings, target, found.directory, options))

@@ -17,7 +17,13 @@ from typing import Any, Literal, cast
 import torch
 from pydantic import ValidationError
 
-from backend.importing.checkpoint import Checkpoint, load_torch_file, open_checkpoint, state_dict
+from backend.importing.checkpoint import (
+    Checkpoint,
+    load_torch_file,
+    open_checkpoint,
+    state_dict,
+    tie_components,
+)
 from backend.importing.errors import ImportRefusedError
 from backend.importing.families import Parameter
 from backend.importing.importance import importance_source
@@ -291,6 +297,7 @@ def _data(task: Task, training: dict[str, Any], found: PublishedRun) -> dict[str
 def _checkpoint(task: Task, found: PublishedRun) -> Checkpoint:
     """The checkpoint; where it holds learned weights only, with the target's own from beside it."""
     checkpoint = open_checkpoint(found.checkpoint)
+    tie_components(checkpoint, found.read.settings.tied_weights)
     if checkpoint.target:
         return checkpoint
     file = found.directory / f"{task}.pth"

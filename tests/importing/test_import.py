@@ -241,6 +241,20 @@ def test_learned_weights_only_need_the_targets_own(changeable: Copy) -> None:
     assert "learned weights only" in {f.name: f.value for f in imported.found}["checkpoint"]
 
 
+def test_components_that_are_tied_are_transposes_of_each_other(changeable: Copy) -> None:
+    run = changeable(sites={"h.*.attn.*": 5}, layout="B")
+    run.edit(lambda c: c["pd"].update(tied_weights=[["h.0.attn.q_proj", "h.0.attn.o_proj"]]))
+    imported = _import(run)
+    assert not any("tied_weights" in path for path in imported.ignored_settings)
+    decomposition = load_decomposition(RunDirectory.open(imported.path))
+    q, o = parse_address("0.attn.q"), parse_address("0.attn.o")
+    assert torch.equal(decomposition.V(o), decomposition.U(q).T)
+    assert torch.equal(decomposition.U(o), decomposition.V(q).T)
+    run.edit(lambda c: c["pd"].update(tied_weights=[["h.0.attn.q_proj", "h.0.mlp.c_fc"]]))
+    with pytest.raises(ImportRefusedError, match=r"has no _components.h-0-mlp-c_fc.V"):
+        _import(run, name="again")
+
+
 @pytest.mark.parametrize("place", ["run", "target option is a file", "below target", "in the settings"])
 def test_where_the_targets_configuration_may_lie(changeable: Copy, place: str) -> None:
     run = changeable()
