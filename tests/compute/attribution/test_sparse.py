@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -49,10 +51,11 @@ def test_rows_by_id():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_the_gpu_gives_what_the_cpu_gives(family: str):
+@pytest.mark.parametrize("options", [{}, {"fused": True}, {"whole": 0.4}])
+def test_the_gpu_gives_what_the_cpu_gives(family: str, options: dict[str, Any]):
     from tests.compute.attribution.models import Case, engine_sums
 
-    decomposition, tokens = Case(family=family, n_kv_heads=2).build()
+    decomposition, tokens = Case(family=family, n_kv_heads=2, **options).build()
     expected = engine_sums(decomposition, tokens, output_abs="all")
     found = engine_sums(decomposition.cuda(), tokens.cuda(), output_abs="all")
     for name, array in found.arrays.items():
