@@ -269,7 +269,9 @@ def _check_run(run: RunDirectory, sums: PublishedSums, sites: Mapping[str, Addre
     counts = {site.parsed: site.n_components for site in run.info.sites}
     for name, address in sites.items():
         if address in counts and counts[address] != sums.counts[name]:
-            wrong.append(f"{name} has {sums.counts[name]:,} components, {address} {counts[address]:,}")
+            wrong.append(
+                f"{name} has {sums.counts[name]:,} components in the file, {counts[address]:,} in the run"
+            )
     missing = [str(address) for address in counts if address not in sites.values()]
     more = [str(address) for address in sites.values() if address not in counts]
     wrong += [f"the file lacks {', '.join(missing[:5])}"] if missing else []
