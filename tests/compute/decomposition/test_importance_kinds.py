@@ -13,6 +13,7 @@ from torch import Tensor
 from backend.pipelines.load import load_decomposition
 from compute.activity import activity, firings
 from compute.address import Address, parse_address
+from compute.decomposition.config import DecompositionConfig
 from compute.decomposition.importance_config import (
     IMPORTANCE_KINDS,
     ImportanceConfig,
@@ -245,6 +246,12 @@ def test_contradictory_configurations_are_refused(fields: dict[str, object]) -> 
 def test_heads_must_divide_the_width_evenly() -> None:
     with pytest.raises(ValidationError, match="even width"):
         TransformerImportance(d_model=6, n_blocks=1, n_heads=2, mlp_hidden=())
+
+
+@pytest.mark.parametrize("kind", GLOBAL)
+def test_global_kinds_are_not_trained_and_that_is_said(kind: ImportanceKind) -> None:
+    with pytest.raises(ValidationError, match=f"{kind} is read from imported runs, but not trained"):
+        DecompositionConfig.model_validate({"importance_kind": kind})
 
 
 def test_run_files_from_before_the_kinds_still_read() -> None:
