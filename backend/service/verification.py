@@ -35,7 +35,7 @@ def verify(run: Run, *, identities: bool = True) -> Iterator[Check]:
         yield _absent("attributions", f"not computed yet; run tributary attribute {run.name}")
     if (directory.path / "evaluation.json").is_file():
         yield _check("evaluation", lambda: _evaluation(run))
-    else:
+    elif run.info.kind == "model":
         yield _absent("evaluation", f"not evaluated yet; run tributary evaluate {run.name}")
     if identities and run.info.kind != "model":
         yield _absent("identities", "there is no language model to check them on")

@@ -79,7 +79,7 @@ def test_what_does_not_fit_the_run_is_refused_by_name(imported: Imported, tmp_pa
         _add(imported, content | {"w_unembed": content["w_unembed"].flip(1)}, "other")
     with pytest.raises(
         ImportRefusedError,
-        match=r"does not fit the run .*: the file lacks .*; the run lacks .*; the file has 7 tokens",
+        match=r"does not fit the run .*the file lacks .*; the run lacks .*; the file has 7 tokens",
     ):
         _add(imported, files.four_edge_file(), "foreign")
     fewer = dense_content(imported.public, sums)
