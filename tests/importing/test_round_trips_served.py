@@ -19,6 +19,7 @@ from storage.run_directory import RunDirectory
 from tests.backend.conftest import served
 from tests.backend.test_graph_routes import compute, keys_of, ok, read_edges
 from tests.support.public import PublicRun, write_public_run
+from tests.support.public.attribution_files import four_edge_content
 from tests.support.public.attributions import PublicAttributions, prompt_attributions
 from tests.support.public.run import WORDS
 
@@ -140,3 +141,39 @@ def test_a_prompt_graph_has_the_published_edges(
             assert into.get(f"{ours}:{p}:{c}", 0.0) == pytest.approx(value, rel=1e-4, abs=1e-4 * scale)
             checked += 1
     assert checked > 5
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_exported_file_is_the_one_that_the_public_harvester_writes(
+    name: str, runs: Path, published: Any, tmp_path: Path
+) -> None:
+    public, run = published[name], RunDirectory.open(runs / name)
+    file = tmp_path / "attributions.pt"
+    assert tributary(["export", name, "--format", "four-edge", str(file), "--runs", str(runs)]) == 0
+    found = torch.load(file, weights_only=True)
+    expected = four_edge_content(public, whole_text(public, run))
+    assert found.keys() == expected.keys()
+    for part, wanted in expected.items():
+        if isinstance(wanted, dict):
+            assert found[part].keys() >= {layer for layer, value in wanted.items() if len(value)}
+        same_values(found[part], wanted, part)
+
+
+def same_values(found: Any, expected: Any, where: str) -> None:
+    """Nested alike, to 1e-4 of the largest value of each matrix, or of its target's own size."""
+    if isinstance(expected, dict):
+        for key, value in expected.items():
+            if isinstance(value, dict) and not value:
+                assert not found.get(key)
+            else:
+                same_values(found[key], value, f"{where}.{key}")
+    elif isinstance(expected, torch.Tensor):
+        if expected.is_floating_point() and "embed" in where:
+            # Into the first norm everything cancels, up to rounding.
+            assert (found - expected).abs().max() <= 1e-4 * max(expected.abs().max().item(), 0.3), where
+        else:
+            torch.testing.assert_close(
+                found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item(), msg=where
+            )
+    else:
+        assert found == expected, where

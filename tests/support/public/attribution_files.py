@@ -36,9 +36,14 @@ def canonical(path: str, *, gated: bool = False) -> str:
     return f"{block}.{_PROJECTIONS[rest]}"
 
 
+def has_gates(run: PublicRun) -> bool:
+    """Whether the target has gated MLPs, decomposed or not."""
+    return any(path.endswith("gate_proj") for path, _ in run.model.target.named_modules())
+
+
 def four_edge_content(run: PublicRun, sums: PublicAttributions) -> dict[str, Any]:
     """The content of a file of four edge types, of sums with CI-weighted sources."""
-    gated = any("gate_proj" in path for path in run.paths)
+    gated = has_gates(run)
 
     def renamed(by_path: dict[str, Tensor]) -> dict[str, Tensor]:
         return {canonical(path, gated=gated): value.clone() for path, value in by_path.items()}
