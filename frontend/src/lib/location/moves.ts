@@ -8,6 +8,7 @@ import {
   type LabelsPage,
   type Page,
   type TextPage,
+  type ToyPage,
   type View,
 } from "./types";
 
@@ -116,6 +117,25 @@ export function showLabels(view: View, change: Partial<Omit<LabelsPage, "kind" |
   const before = view.page.kind === "labels" ? view.page : empty;
   const { metric, raw, k, subrun } = view;
   return { ...INITIAL, metric, raw, k, subrun, page: { ...before, ...change } };
+}
+
+/** A toy model; `change` says what of it. What is looked at stays as it is otherwise. */
+export function showToy(view: View, change: Partial<Omit<ToyPage, "kind" | "run">> = {}): View {
+  const run = runOf(view.page);
+  if (run === null) return view;
+  const empty: ToyPage = {
+    kind: "toy",
+    run,
+    matrix: null,
+    key: null,
+    value: null,
+    order: "expected",
+    shows: "importance",
+    all: false,
+    input: "",
+  };
+  const before = view.page.kind === "toy" ? view.page : empty;
+  return { ...INITIAL, page: { ...before, ...change } };
 }
 
 /** The same graph, seen differently. */

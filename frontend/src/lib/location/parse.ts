@@ -13,12 +13,15 @@ import {
   SCOPES,
   SIZES,
   SORTS,
+  TOY_ORDERS,
+  TOY_SHOWS,
   TRAIL_LIMIT,
   type Cut,
   type GraphView,
   type LabelsPage,
   type Page,
   type TextPage,
+  type ToyPage,
   type View,
   type Viewport,
 } from "./types";
@@ -41,6 +44,7 @@ function parsePage(path: string, query: URLSearchParams): Page {
   if (parts[2] === "prompts") return parsePromptPage(run, parts.slice(3)) ?? lost;
   if (parts[2] === "text" && parts.length === 3) return parseText(run, query);
   if (parts[2] === "labels" && parts.length === 3) return parseLabels(run, query);
+  if (parts[2] === "toy" && parts.length === 3) return parseToy(run, query);
   if (parts[2] === "documents") return parseDocument(run, parts.slice(3), query) ?? lost;
   if (parts[2] === "clusters") return parts.length === 3 ? { kind: "clusters", run } : lost;
   if (parts[2] !== "components") return lost;
@@ -89,6 +93,23 @@ function parseLabels(run: string, query: URLSearchParams): LabelsPage {
     find: query.get("find") ?? "",
     page: Math.max(1, whole(query.get("page")) ?? 1),
     key: key !== null && isKey(key) ? key : null,
+  };
+}
+
+function parseToy(run: string, query: URLSearchParams): ToyPage {
+  const matrix = query.get("matrix");
+  const key = query.get("key");
+  const value = Number(query.get("value") ?? "-");
+  return {
+    kind: "toy",
+    run,
+    matrix: matrix !== null && parseSite(matrix) !== null ? matrix : null,
+    key: key !== null && isKey(key) && kindOf(key) === "component" ? key : null,
+    value: Number.isFinite(value) && query.get("value") !== "" ? value : null,
+    order: oneOf(TOY_ORDERS, query.get("order"), "expected"),
+    shows: oneOf(TOY_SHOWS, query.get("show"), "importance"),
+    all: query.get("all") === "1",
+    input: query.get("input") ?? "",
   };
 }
 

@@ -31,6 +31,8 @@ function printPage(page: Page): string {
       return `/runs/${encode(page.run)}/text`;
     case "labels":
       return `/runs/${encode(page.run)}/labels`;
+    case "toy":
+      return `/runs/${encode(page.run)}/toy`;
     case "lost":
       return page.path;
   }
@@ -93,6 +95,16 @@ export function printView(view: View): string {
     add("only", failed ? "failed" : "", "");
     add("page", String(page), "1");
     add("key", key ?? "", "");
+  }
+  if (view.page.kind === "toy") {
+    const { matrix, key, value, order, shows, all, input } = view.page;
+    add("matrix", matrix ?? "", "");
+    add("key", key ?? "", "");
+    add("value", value === null ? "" : String(value), "");
+    add("order", order, "expected");
+    add("show", shows, "importance");
+    add("all", all ? "1" : "", "");
+    add("input", input, "");
   }
   if (view.page.kind === "graph") {
     const { graph } = view;

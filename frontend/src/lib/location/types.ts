@@ -108,6 +108,7 @@ export type Page =
     }
   | TextPage
   | LabelsPage
+  | ToyPage
   | { readonly kind: "lost"; readonly path: string };
 
 export const MODES = ["words", "exact"] as const;
@@ -140,6 +141,31 @@ export interface LabelsPage {
   /** Counted from 1, as it is shown. */
   readonly page: number;
   readonly key: string | null;
+}
+
+/** Orders of a toy model's components; `expected` is the one that shows the known solution. */
+export const TOY_ORDERS = ["expected", "identity", "dense", "index"] as const;
+export type ToyOrder = (typeof TOY_ORDERS)[number];
+
+export const TOY_SHOWS = ["importance", "activation"] as const;
+export type ToyShow = (typeof TOY_SHOWS)[number];
+
+/** A decomposed model of features. */
+export interface ToyPage {
+  readonly kind: "toy";
+  readonly run: string;
+  /** Address of the matrix whose answers are shown; `null`: the first with components. */
+  readonly matrix: string | null;
+  /** The component whose card is open. */
+  readonly key: string | null;
+  /** What a single feature is set to; `null`: the standard. */
+  readonly value: number | null;
+  readonly order: ToyOrder;
+  readonly shows: ToyShow;
+  /** Columns in which nothing acts, too. */
+  readonly all: boolean;
+  /** The input that is tried, `feature:value` separated by commas. */
+  readonly input: string;
 }
 
 export interface View {

@@ -19,6 +19,7 @@ import {
   showDocument,
   showPrompts,
   showText,
+  showToy,
   stepBack,
   travel,
 } from "./view";
@@ -210,6 +211,35 @@ describe("evidence in the address", () => {
     }
     expect(parseView("/runs/demo/components", "?labelled=some").labelled).toBeNull();
     expect(parseView("/runs/demo/components", "?rare=0&often=1")).toMatchObject({ rare: 0, often: 1 });
+  });
+});
+
+describe("a toy model", () => {
+  const toy = showToy({ ...INITIAL, page: { kind: "overview", run: "tms" } });
+
+  it("holds whose answers are shown, how, and the input that is tried", () => {
+    expect(printView(toy)).toBe("/runs/tms/toy");
+    const looked = showToy(toy, {
+      matrix: "0.mlp.down",
+      key: "0.mlp.up:3",
+      value: -0.5,
+      order: "dense",
+      shows: "activation",
+      all: true,
+      input: "3:0.75,1:-1",
+    });
+    expect(printView(looked)).toBe(
+      "/runs/tms/toy?matrix=0.mlp.down&key=0.mlp.up:3&value=-0.5&order=dense&show=activation&all=1&input=3:0.75,1:-1",
+    );
+    expect(reread(looked)).toEqual(looked);
+    expect(showToy(looked, { key: null }).page).toMatchObject({ matrix: "0.mlp.down", key: null });
+  });
+
+  it("falls back where a value makes no sense", () => {
+    const odd = "?matrix=linear1&key=embed:3&value=x&order=best&show=all&all=yes";
+    expect(parseView("/runs/tms/toy", odd).page).toEqual(toy.page);
+    expect(parseView("/runs/tms/toy", "?value=").page).toEqual(toy.page);
+    expect(parseView("/runs/tms/toy/more", "").page.kind).toBe("lost");
   });
 });
 

@@ -49,6 +49,17 @@
  * | make            | labels: 1: new ones, of `key` or the rest of    | none      |
  * |                 | `set` where those are given                     |           |
  *
+ * On a toy model's page, …/toy:
+ *
+ * | matrix          | whose answers to single features are shown      | the first |
+ * | key             | the component whose card is open                | none      |
+ * | value           | what the single feature is set to               | standard  |
+ * | order           | of its components: expected, identity, dense,   | expected  |
+ * |                 | index                                           |           |
+ * | show            | importance or activation                        | importance|
+ * | all             | 1: columns in which nothing acts, too           | left out  |
+ * | input           | the input that is tried: feature:value,…        | none      |
+ *
  * On the prompts' page:
  *
  * | text            | what was typed so far                           | empty     |
