@@ -22,6 +22,8 @@ Layout = Literal["spd", "param_decomp"]
 
 #: Larger than any configuration; a file that is not one should not be read for minutes.
 _LARGEST_YAML = 8 << 20
+#: Values that a configuration may have, those counted again that aliases repeat.
+_MOST_VALUES = 200_000
 
 
 class _Lenient(BaseModel):
@@ -43,7 +45,7 @@ class AttentionSettings(_Lenient):
 
 class TransformerSettings(_Lenient):
     d_model: int = Field(ge=1)
-    n_blocks: int = Field(ge=1)
+    n_blocks: int = Field(ge=1, le=1000)
     mlp_hidden_dim: tuple[int, ...] | None = None
     attn_config: AttentionSettings
     final_rms_norm: bool = False
@@ -129,7 +131,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in cast("Any", content)):
         raise ImportRefusedError(f"{path} does not hold settings by name")
+    _refuse_endless(content, path)
     return cast("dict[str, Any]", content)
+
+
+def _refuse_endless(content: Any, path: Path) -> None:
+    """Aliases can make a short file of YAML as large as one likes, or contain itself."""
+    waiting: list[Any] = [content]
+    for _ in range(_MOST_VALUES):
+        if not waiting:
+            return
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += cast("dict[Any, Any]", value).values()
+        elif isinstance(value, list):
+            waiting += cast("list[Any]", value)
+    raise ImportRefusedError(f"{path} repeats its values so often that it is too large to be a configuration")
 
 
 def layout_of(raw: Mapping[str, Any]) -> Layout | None:

@@ -33,7 +33,8 @@ class _GPT2Settings(BaseModel):
     #: The configurations of Hugging Face models call it ``n_positions``.
     block_size: int = Field(default=1024, ge=1)
     vocab_size: int = Field(default=50257, ge=2)
-    n_layer: int = Field(default=12, ge=1)
+    #: Addresses have room for blocks of four digits.
+    n_layer: int = Field(default=12, ge=1, le=10_000)
     n_head: int = Field(default=12, ge=1)
     n_embd: int = Field(default=768, ge=1)
 

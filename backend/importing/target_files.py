@@ -103,10 +103,24 @@ def _simple(settings: Settings, run: Path, options: ImportOptions) -> FoundTarge
                 _refuse_fixed_norms(file.parent)
                 return FoundTarget(simple_source(name, described), file.parent, str(file))
     trained = settings.model_path or settings.model_name
+    published = _published_settings(settings, options)
+    if published is not None:
+        return FoundTarget(simple_source(name, published), None, f"config.json of {trained}, model hub")
     raise ImportRefusedError(
         f"the configuration of the target model ({name}{f', {trained}' if trained else ''}) is not there",
         f"copy its model_config.yaml into {run}, or give it with --target",
     )
+
+
+def _published_settings(settings: Settings, options: ImportOptions) -> Mapping[str, Any] | None:
+    """The configuration of published weights that were loaded into a class of the public code."""
+    name = settings.model_name
+    if name is None or name.count("/") != 1 or ":" in name:
+        return None
+    try:
+        return _model_settings(fetch(name, "config.json", offline=options.offline))
+    except ImportRefusedError:
+        return None  # it is as if it were not there
 
 
 def _model_settings(file: Path) -> Mapping[str, Any] | None:

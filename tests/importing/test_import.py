@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from backend.cli import run as tributary
 from backend.importing import ImportRefusedError, import_run
-from backend.importing.options import Finding, ImportedRun, ImportOptions
+from backend.importing.options import ImportedRun, ImportOptions
 from backend.pipelines.load import load_decomposition
 from compute.address import parse_address
 from storage.run_directory import RunDirectory
@@ -316,78 +314,3 @@ def test_hugging_face_classes_by_other_names(changeable: Copy, name: str) -> Non
     run = changeable(family="LlamaForCausalLM")
     run.edit(lambda c: c.update(pretrained_model_class=name))
     assert "LlamaForCausalLM: 2 blocks" in {f.name: f.value for f in _import(run).found}["target"]
-
-
-# ---- the model hub --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[tuple[str, dict[str, Path]]]:
-    """A server that hands out files as the model hub does: its address, and its files by path."""
-    files: dict[str, Path] = {}
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def _answer(self) -> bytes | None:
-            file = files.get(self.path)
-            content = None if file is None else file.read_bytes()
-            self.send_response(404 if content is None else 200)
-            if content is not None:
-                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-                self.send_header("X-Repo-Commit", "0" * 40)
-            self.send_header("Content-Length", str(len(content or b"")))
-            self.end_headers()
-            return content
-
-        def do_HEAD(self) -> None:
-            self._answer()
-
-        def do_GET(self) -> None:
-            self.wfile.write(self._answer() or b"")
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Quiet."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", files
-    server.shutdown()
-    server.server_close()
-
-
-def test_configuration_and_tokenizer_are_fetched_by_name(
-    changeable: Copy, hub: tuple[str, dict[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from huggingface_hub import constants
-
-    address, files = hub
-    # What HF_ENDPOINT and HF_HOME say, which the library reads when it is first imported.
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    run = changeable(family="LlamaForCausalLM")
-    run.edit(lambda c: c.update(pretrained_model_name="someone/a-model", tokenizer_name="someone/words"))
-    options: dict[str, Any] = {"target": None, "tokenizer": None, "offline": False}
-    with pytest.raises(ImportRefusedError) as refused:
-        _import(run, **options)
-    assert (
-        "someone/a-model) is not there (fetching config.json of someone/a-model failed"
-        in refused.value.message
-    )
-    assert "--target" in refused.value.hint
-    files["/someone/a-model/resolve/main/config.json"] = run.target / "config.json"
-    imported = _import(run, **options, name="no-words")
-    assert "fetching tokenizer.json of someone/words failed" in imported.warnings[0]
-    assert not RunDirectory.open(imported.path).info.tokenizer
-    files["/someone/words/resolve/main/tokenizer.json"] = run.tokenizer
-    imported = _import(run, **options)
-    assert Finding("tokenizer", "someone/words, model hub") in imported.found
-    assert RunDirectory.open(imported.path).tokenizer().get_vocab_size() > 10
-    # Both are in the client's cache now; with nobody listening they are still found.
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    for offline in (False, True):
-        cached = _import(run, **(options | {"offline": offline}), name=f"cached-{offline}")
-        assert RunDirectory.open(cached.path).info.tokenizer
-    run.edit(lambda c: c.update(pretrained_model_name="someone/another-model"))
-    with pytest.raises(ImportRefusedError, match=r"the model hub \(127.0.0.1\) cannot be reached"):
-        _import(run, **options, name="out-of-reach")

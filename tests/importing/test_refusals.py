@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,7 @@ def test_the_targets_configuration_is_missing(changeable: Copy) -> None:
         ({"n_head": 0}, "does not describe a LlamaSimpleMLP: n_head"),
         ({"n_head": 3}, "is not a multiple of n_heads"),
         ({"n_embd": "wide"}, "n_embd"),
+        ({"n_layer": 10**9}, "n_layer"),
     ],
 )
 def test_a_configuration_that_is_not_the_targets(changeable: Copy, change: dict[str, Any], says: str) -> None:
@@ -310,6 +312,20 @@ def test_groups_of_a_reverse_residual_that_do_not_fit(
     run = changeable(importance="global_reverse_residual")
     run.edit(lambda c: c["ci_config"].__setitem__("block_groups", groups))
     assert says in _refused(run).message
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{b}: &{b} [{', '.join(f'*{a}' for _ in range(9))}]\n" for a, b in pairwise("abcdefgh")),
+        "a: &a\n  b: *a\n",
+    ],
+)
+def test_configurations_that_aliases_make_endless(changeable: Copy, bomb: str) -> None:
+    run = changeable()
+    run.config.write_text(bomb + run.config.read_text())
+    assert "repeats its values so often" in _refused(run).message
 
 
 # ---- options --------------------------------------------------------------------------------------
