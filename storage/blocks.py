@@ -219,17 +219,7 @@ class BlockWriter:
                 for j in range(across)
             ]
             self._file.seek(grid.offset + first * step)
-            written = memoryview(records.tobytes())
-            payloads = np.frombuffer(written, np.uint8).reshape(across, step)[:, : grid.payload]
-            full = [bool(payload.any()) for payload in payloads]
-            if all(full):
-                self._file.write(written)
-                continue
-            # Of a block of zeros only the checksum: what is never written takes (almost) no room on the disk.
-            for j in range(across):
-                start = j * step if full[j] else (j + 1) * step - 8
-                self._file.seek(grid.offset + first * step + start)
-                self._file.write(written[start : (j + 1) * step])
+            self._file.write(records.tobytes())
 
     def close(self) -> None:
         """Flush and sync."""
