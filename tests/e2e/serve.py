@@ -2,7 +2,8 @@
 
 KIND ``clustered`` is a toy run whose components are clustered, ``evidence`` one that was harvested;
 ``imported`` are three: ``partial`` as the public code writes one, with text and attributions,
-``alone``, its attributions without the model, and ``bare``, without text and tokenizer.
+``alone``, its attributions without the model, and ``bare``, without text and tokenizer; ``toys`` are two
+decomposed models of features, ``tms`` and ``mlp``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ def main(port: str, folder: Path, kind: str = "") -> None:
     elif kind == "imported":
         run = None
         make_imported(folder)
+    elif kind == "toys":
+        run = None
+        make_toys(folder)
     elif (ROOT / "demo" / "run" / "run.json").exists():
         run = "demo"
     else:
@@ -80,6 +84,18 @@ def make_imported(folder: Path) -> None:
     write_four_edge(source / "attributions.pt", published)
     import_run(source / "attributions.pt", ImportOptions(runs=folder, name="alone", tokenizer=tokenizer))
     make_tiny_run(folder / "bare", n_blocks=1, text=False, words=False)
+
+
+def make_toys(folder: Path) -> None:
+    """Toy models whose solution is known, made once."""
+    from tests.support.toy_run import solved_mlp, solved_tms, write_toy_run
+
+    for name, toy in (
+        ("tms", solved_tms(n_components=20)),
+        ("mlp", solved_mlp(n_features=40, n_components=60)),
+    ):
+        if not (folder / name / "run.json").exists():
+            write_toy_run(folder / name, toy)
 
 
 def make_clustered(folder: Path) -> str:
