@@ -14,7 +14,7 @@ from backend.errors import ServiceError
 from backend.service.background import Once, Timed
 from backend.service.model_shape import read_target
 from backend.service.subruns import Opened
-from backend.service.table import ComponentTable, build_table
+from backend.service.table import ComponentTable, SummedImportance, build_table
 from backend.service.token_firings import TokenFirings, token_firings
 from backend.service.vocabulary import Vocabulary
 from compute.address import Address, Key, parse_key
@@ -137,14 +137,19 @@ class Run:
             if self._corpus is None:
                 folder = self.directory.path / "corpus"
                 if not folder.is_dir():
-                    raise ServiceError(
-                        409,
-                        "not_computed",
-                        f"The run {self.name} came without its text",
-                        f"Restore the folder {folder.name} from where the run was made.",
-                    )
+                    raise self.without_text()
                 self._corpus = TokenCorpus.load(folder, mapped=True)
             return self._corpus
+
+    def without_text(self) -> ServiceError:
+        """What is said where the text of a run that has none is asked for, with what brings it."""
+        if self.info.kind != "model":
+            hint = "It came without its model too, so a text would be of no use."
+        elif self.info.tokenizer is None:
+            hint = "Import it again with --tokenizer and --text."
+        else:
+            hint = f"Give it one: tributary text {self.name} FILE"
+        return ServiceError(409, "not_computed", f"The run {self.name} came without its text", hint)
 
     def attributions(self, subrun: str | None = None) -> AttributionStore:
         """The store of a subrun, by default the newest; raises a 404 or a 409 if there is none."""
@@ -155,6 +160,8 @@ class Run:
 
     def harvest(self, subrun: str | None = None) -> Harvest:
         """A harvest, by default the newest; raises a 404 or a 409 if there is none."""
+        if not self.has_harvest():
+            _ = self.config  # No command makes one without the model.
         return self._harvests.get(subrun)
 
     def statistics(self) -> Statistics | None:
@@ -170,7 +177,9 @@ class Run:
     def table(self) -> ComponentTable:
         """All components with the newest statistics; built once for each statistics subrun."""
         statistics = self.statistics()
-        subrun = None if statistics is None else statistics.subrun
+        summed = self._summed_importance() if statistics is None else None
+        known = statistics or summed
+        subrun = None if known is None else known.subrun
         with self._lock:
             if self._table is None or self._table.subrun != subrun:
                 self._table = build_table(
@@ -178,8 +187,19 @@ class Run:
                     self.component_keys,
                     self.directory.model_tensors() if self.directory.has_model_file else None,
                     statistics,
+                    summed,
                 )
             return self._table
+
+    def _summed_importance(self) -> SummedImportance | None:
+        """Of a run that came without its model, what its newest attributions are normalised by."""
+        if self.info.kind != "attributions" or not self.directory.attribution_subruns():
+            return None
+        store = self.attributions()
+        if store.normalisation == "tokens":
+            return None
+        ci_sum = {address: store.statistic(f"ci_sum/{address}") for address in self.starts}
+        return SummedImportance(store.subrun, store.tokens, ci_sum, store.statistic("token_count"))
 
     def strongest_ends(self) -> Timed[StrongestEnds]:
         """Strongest sources and targets by the newest attributions; raises what :meth:`attributions`
@@ -193,9 +213,8 @@ class Run:
         return self._token_firings.get(harvest.subrun, lambda report: token_firings(harvest, report))
 
     def token_counts(self) -> np.ndarray | None:
-        """Occurrences of every token in the corpus, [vocab]; ``None`` without statistics."""
-        statistics = self.statistics()
-        return None if statistics is None else statistics.token_count
+        """Occurrences of every token in the corpus, [vocab]; ``None`` where nobody counted them."""
+        return self.table().token_count
 
     def key(self, text: str) -> Key:
         """Parse a key and check that this model has it; raises :class:`UnknownKeyError`."""
@@ -203,6 +222,11 @@ class Run:
         sizes = self.pseudo_sizes
         count = (self.n_components if key.address.is_site else sizes).get(key.address)
         if count is None:
+            if self._config is not None and key.address in self.topology.modules:
+                raise UnknownKeyError(
+                    f"{key.address} is left whole in {self.name}: it has no components",
+                    "gradients pass through it; ask for a site that is decomposed",
+                )
             there = ", ".join(str(address) for address in [*self.n_components, *sizes])
             raise UnknownKeyError(f"{self.name} has no {key.address}", f"there are {there}")
         if key.index == "bias" and not self.has_bias(key.address):

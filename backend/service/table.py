@@ -48,13 +48,28 @@ class ComponentTable:
         return slice(int(rows[0]), int(rows[-1]) + 1)
 
 
+@dataclass(frozen=True)
+class SummedImportance:
+    """What an imported file of attributions says of its components, for runs that have no statistics.
+
+    ``ci_sum`` by site, over ``tokens``; ``token_count`` [vocab].
+    """
+
+    subrun: str
+    tokens: int
+    ci_sum: dict[Address, np.ndarray]
+    token_count: np.ndarray
+
+
 def build_table(
     starts: dict[Address, int],
     keys: tuple[str, ...],
     tensors: ModelTensors | None,
     statistics: Statistics | None,
+    summed: SummedImportance | None = None,
 ) -> ComponentTable:
     """Gather the columns; the activations' scale ‖U‖ is read from the model, where there is one.
+    ``summed`` takes the place of statistics as far as it goes.
 
     ``starts`` are the sites in display order with the row of each one's first component.
     """
@@ -66,13 +81,16 @@ def build_table(
             return np.full(n, np.nan)
         return np.concatenate([statistics.site(name, address) for address in addresses]).astype(np.float64)
 
-    tokens = None if statistics is None else statistics.tokens
+    known = statistics or summed
+    tokens = None if known is None else known.tokens
     # Divided, not multiplied by an inverse: a harvest of the same text gives the same digits.
     positions = tokens or np.nan
     norms = [np.full(n, np.nan)]
     if tensors is not None:
         norms = [np.linalg.norm(tensors[f"components.{address}.U"], axis=1) for address in addresses]
     ci_sum = gathered("ci_sum")
+    if statistics is None and summed is not None:
+        ci_sum = np.concatenate([summed.ci_sum[address] for address in addresses])
     columns = {
         "mean_ci": ci_sum / positions,
         "density": gathered("alive_count") / positions,
@@ -86,7 +104,7 @@ def build_table(
             for name in ("top_token", "top_token_ci")
         )
     return ComponentTable(
-        subrun=None if statistics is None else statistics.subrun,
+        subrun=None if known is None else known.subrun,
         tokens=tokens,
         addresses=addresses,
         starts=starts,
@@ -96,5 +114,5 @@ def build_table(
         top_token=top_token,
         top_token_ci=top_token_ci,
         ci_sum=ci_sum,
-        token_count=None if statistics is None else statistics.token_count,
+        token_count=None if known is None else known.token_count,
     )

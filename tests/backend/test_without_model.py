@@ -79,6 +79,18 @@ def test_means_are_never_called_normalised(client: httpx.Client) -> None:
 
 
 def test_the_table_and_its_strongest_columns(client: httpx.Client) -> None:
+    # Mean CI is known from what the file normalises by; nothing is made up where it is not.
+    params = {"sort": "-mean_ci", "limit": 50}
+    rows = client.get("/api/runs/four/components", params=params).json()["components"]
+    ci = {
+        f"{layer}:{i}": float(v) / files.TOKENS
+        for layer, values in files.four_edge_file()["ci_sum"].items()
+        for i, v in enumerate(values)
+    }
+    assert [row["key"] for row in rows] == sorted(ci, key=lambda key: -ci[key])
+    assert rows[0]["mean_ci"] == pytest.approx(ci[rows[0]["key"]])
+    rows = client.get("/api/runs/two/components", params=params).json()["components"]
+    assert {row["mean_ci"] for row in rows} == {None}
     params = {"sort": "-strongest_source", "limit": 50}
     page = client.get("/api/runs/four/components", params=params).json()
     assert page["total"] == sum(files.COUNTS.values())
@@ -115,8 +127,8 @@ def test_what_needs_a_model_says_so(client: httpx.Client, route: str, form: dict
 @pytest.mark.parametrize(
     ("route", "code"),
     [
-        ("components/0.glu.up:0/evidence", "not_computed"),
-        ("components/0.glu.up:0/examples", "not_computed"),
+        ("components/0.glu.up:0/evidence", "no_model"),
+        ("components/0.glu.up:0/examples", "no_model"),
         ("documents/0", "not_computed"),
         ("search?q=a", "not_computed"),
         ("components/9.glu.up:0", "unknown_key"),
