@@ -40,7 +40,7 @@ class AttentionImportance(_Config):
     """Bidirectional attention with rotary positions, inside a global importance function."""
 
     n_heads: int = Field(ge=1)
-    #: Longest sequence that it was made for, in tokens.
+    #: Longest sequence that it was made for, in tokens; longer ones are computed by the same formula.
     max_length: int = Field(default=2048, ge=1)
     rope_base: float = Field(default=10000.0, gt=0)
 

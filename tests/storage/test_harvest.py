@@ -27,6 +27,7 @@ from storage.harvest_records import (
     unpack_histogram,
     unpack_list,
 )
+from storage.jackknife import normalise
 from storage.run_directory import RunDirectory
 from tests.support.tiny_run import make_tiny_run
 
@@ -261,3 +262,20 @@ def test_opening_reads_the_manifest_only(run: RunDirectory, monkeypatch: pytest.
     path = run.path / "harvest" / run.harvest_subruns()[0]
     Harvest.open(path)
     assert read == ["manifest.json"]
+
+
+def test_small_copies_keep_importances_below_zero_and_above_one() -> None:
+    """Some sigmoids give them; no two of these are confused with 0."""
+    ci = np.array([[-0.028, 0.0, 1e-9, 1.0281]], np.float32)
+    one = np.array([1])
+    columns = {"position": one, "document": one, "before": one, "after": one}
+    packed = pack_examples(columns | {"ci": ci, "activation": ci}, 5, "compact")
+    found, checksum = unpack_examples(packed, 4, "compact")
+    assert checksum == 5
+    np.testing.assert_allclose(found["ci"], ci, atol=1.01e-3)
+    assert [float(np.sign(value)) for value in found["ci"][0]] == [-1, 0, 1, 1]
+
+
+def test_a_source_of_negative_importance_has_no_huge_value() -> None:
+    raw, squares = np.array([3.0, 3.0, 0.0]), np.array([16.0, 16.0, 16.0])
+    assert normalise(raw, np.array([2.0, -2.0, 0.0]), squares, 4.0).tolist() == [0.75, 0.0, 0.0]
