@@ -48,6 +48,17 @@ CASES: dict[str, dict[str, Any]] = {
         "importance": "global_reverse_residual",
         "settings": {"transition_attn_config": None, "transition_hidden_dim": None, "reader_hidden_dims": []},
     },
+    "reverse residual, modules in another order": {
+        "family": "GPT2Simple",
+        "importance": "global_reverse_residual",
+        "sites": {"h.1.mlp.*_proj": 5, "h.*.attn.k_proj": 6, "h.0.*.c_fc": 4, "h.*.attn.o_proj": 7},
+        "settings": {
+            "block_groups": [
+                {"name": "top", "patterns": ["*.o_proj", "*.down_proj"]},
+                {"name": "rest", "patterns": ["*.c_fc", "*.k_proj"]},
+            ]
+        },
+    },
     "lower leaky": {"sigmoid": "lower_leaky_hard", "importance": "mlp"},
     "upper leaky": {"sigmoid": "upper_leaky_hard"},
     "hard": {"sigmoid": "hard", "family": "GPT2"},

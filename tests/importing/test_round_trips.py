@@ -149,6 +149,43 @@ def test_inserted_identities_can_be_left_out(tmp_path: Path):
     assert_close(imported.masked_logits(masks), public.masked_logits(masks), "masked logits")
 
 
+def test_a_decomposed_embedding_can_be_left_out(tmp_path: Path):
+    sites = {"wte": 4, "h.*.mlp.*": 6}
+    public = write_public_run(tmp_path / "s-1", importance="mlp", sites=sites)
+    with pytest.raises(ImportRefusedError, match="wte"):
+        import_public(public)
+    imported = import_public(public, leave_whole=("wte",))
+    assert set(imported.addresses) == set(public.paths) - {"wte"}
+    importance = public.importance()
+    _, inputs = imported.decomposition.clean_pass(public.tokens)
+    found = imported.decomposition.causal_importance(inputs)
+    for path, address in imported.addresses.items():
+        assert_close(found[address].detach(), importance[path], path, 1.0)
+    together = write_public_run(tmp_path / "s-2", importance="global_shared_mlp", sites=sites)
+    with pytest.raises(ImportRefusedError, match="wte"):
+        import_public(together, leave_whole=("wte",))
+
+
+def test_an_early_run_of_a_hugging_face_model(tmp_path: Path):
+    """One block of a Llama, all matrices the same number of components, identities before some of them."""
+    chosen = ["model.layers.0.mlp.*_proj", "model.layers.0.self_attn.*_proj"]
+    inserted = {"model.layers.0.mlp.gate_proj": 6, "model.layers.0.mlp.down_proj": 6}
+    public = write_public_run(
+        tmp_path / "s-1",
+        family="LlamaForCausalLM",
+        layout="A-old",
+        sites=dict.fromkeys(chosen, 6),
+        identities=inserted,
+    )
+    assert public.config["gate_type"] == "shared_mlp"
+    with pytest.raises(ImportRefusedError, match="pre_identity"):
+        import_public(public)
+    imported = import_public(public, leave_whole=("*.pre_identity",))
+    assert len(imported.addresses) == 7
+    masks = {path: g for path, g in public.importance().items() if path in imported.addresses}
+    assert_close(imported.masked_logits(masks), public.masked_logits(masks), "masked logits")
+
+
 def test_buffers_that_older_libraries_stored_are_no_weights(tmp_path: Path):
     public = write_public_run(tmp_path / "s-1", family="GPT2LMHeadModel")
     file = public.directory / "model_10000.pth"
