@@ -113,7 +113,9 @@ class _Settings:
 
     def unknown(self) -> tuple[str, ...]:
         names = set(self._content) - self._known
-        return tuple(sorted(name for name in names if not name.startswith("_")))
+        return tuple(
+            sorted(name for name in names if not name.startswith("_") and not name.endswith("_token_id"))
+        )
 
 
 def hf_source(

@@ -239,6 +239,7 @@ def test_unknown_settings_are_listed() -> None:
     content = LlamaConfig(**LLAMA).to_dict() | {
         "architectures": ["LlamaForCausalLM"],
         "new_thing": 3,
+        "unk_token_id": 0,
         "_private": 1,
     }
     assert hf_source(content).ignored == ("new_thing",)
