@@ -63,12 +63,7 @@ class Searches:
             if found is None:
                 folder = run.directory.path / "corpus"
                 if not folder.is_dir():
-                    raise ServiceError(
-                        409,
-                        "not_computed",
-                        f"The run {run.name} came without its text",
-                        "Copy its corpus folder to search it.",
-                    )
+                    raise run.without_text()
                 corpus = TokenCorpus.load(folder, mapped=True)
                 found = Source(corpus, token_bytes(run.directory.tokenizer(), run.vocab_size))
             _keep(self._sources, run.digest, found, _OPENED)
