@@ -448,6 +448,8 @@ def write_run(
         }
         complete = info.model_copy(update=changes)
         write_durably(work / "run.json", (complete.model_dump_json(indent=2) + "\n").encode())
+        for name in names:  # safetensors lets only the owner read what it writes
+            (work / name).chmod((work / "run.json").stat().st_mode)
         if fill is not None:
             fill(work)
         for file in work.rglob("*"):

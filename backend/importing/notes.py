@@ -136,15 +136,19 @@ def _left_whole(source: Source, whole: Sequence[Address], n_decomposed: int, dro
 
 
 def _by_projection(addresses: Sequence[Address], n_blocks: int) -> str:
+    """``attn.q, attn.k of every block; mlp.down of blocks 1, 3``."""
     blocks: dict[str, list[int]] = {}
     for address in addresses:
         assert address.block is not None
         blocks.setdefault(f"{address.kind}.{address.projection}", []).append(address.block)
-    parts: list[str] = []
+    names: dict[tuple[int, ...], list[str]] = {}
     for name, where in blocks.items():
-        if len(where) == n_blocks:
-            parts.append(f"{name} of every block" if n_blocks > 1 else name)
-        else:
-            numbers = ", ".join(str(block) for block in where)
-            parts.append(f"{name} of block{'s' if len(where) > 1 else ''} {numbers}")
+        names.setdefault(tuple(where), []).append(name)
+    parts: list[str] = []
+    for where, together in names.items():
+        numbers = ", ".join(str(block) for block in where)
+        place = f"block{'s' if len(where) > 1 else ''} {numbers}"
+        if n_blocks > 1 and len(where) == n_blocks:
+            place = "every block"
+        parts.append(f"{', '.join(together)} of {place}")
     return "; ".join(parts)

@@ -150,7 +150,7 @@ def test_notes_say_what_changes_the_reading_of_numbers(changeable: Copy) -> None
     imported = _import(run)
     (whole,) = _notes(imported, "left_whole")
     assert whole.startswith("5 of the model's 12 matrices have components. The others are left whole")
-    assert "mlp.up of block 0; mlp.down of every block; attn.q of block 1" in whole
+    assert "(mlp.up of block 0; mlp.down of every block; attn.q, attn.k, attn.v, attn.o of block 1)" in whole
     assert "gradients pass through them" in whole
     assert "may depend on later tokens" in _notes(imported, "later_tokens")[0]
     binomial, no_delta = _notes(imported, "sampling")
