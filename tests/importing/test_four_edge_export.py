@@ -108,6 +108,28 @@ def test_the_file_is_what_the_public_reader_takes_apart(run: RunDirectory, tmp_p
             assert found.value == pytest.approx(expected[i, j], rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.parametrize("magnitudes", [True, False])
+def test_a_published_file_comes_out_as_it_went_in(tmp_path: Path, magnitudes: bool) -> None:
+    content = files.four_edge_file(magnitudes=magnitudes)
+    torch.save(content, tmp_path / "in.pt")
+    imported = import_attributions(tmp_path / "in.pt", ImportOptions(runs=tmp_path / "runs", name="made"))
+    (tmp_path / "out").mkdir()
+    again = _exported(RunDirectory.open(imported.path).attributions(), tmp_path / "out")
+    _assert_equal(again, content)
+
+
+def _assert_equal(one: Any, other: Any) -> None:
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            _assert_equal(one[key], other[key])
+    elif isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
 def test_chosen_targets_are_zeros_and_said(tmp_path: Path) -> None:
     run = make_tiny_run(tmp_path / "toy", n_blocks=1)
     store = run.attributions(compact(run, abs_above=0.6))
