@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -26,6 +26,13 @@ from compute.targets.model import Trace
 
 #: Tangents are batched up to about this many elements of the widest activation.
 _BATCH_ELEMENTS: Final = 2**23
+
+
+class _Forgetful(dict[Any, Any]):
+    """Keeps nothing that is put in."""
+
+    def __setitem__(self, key: object, value: object) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,8 @@ def _tangents(decomposition: Decomposition, readers: list[Address], cut: CutPass
             site=site,
             token_embedding=values[EMBED],
             position_embedding=values.get(POSITION),
-            trace=Trace(),  # elementary operations, which have forward derivatives
+            # Traced passes take elementary operations, which have forward derivatives. Nothing is kept.
+            trace=Trace(norms=_Forgetful(), attention=_Forgetful(), mlp=_Forgetful()),
             unembed=False,
         )
         return {reader: inputs[reader] for reader in readers}
