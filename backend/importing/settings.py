@@ -176,6 +176,12 @@ def read_settings(raw: Mapping[str, Any], where: Path) -> ReadSettings:
         raise ImportRefusedError(
             f"{where}: {field}: {first['msg']}", "Tributary reads the settings of the public code"
         ) from error
+    if reader.take("pd.dual_hidden_ci"):
+        raise ImportRefusedError(
+            f"{where}: every component has two importances in this run (pd.dual_hidden_ci), one for hidden "
+            "activations and one for outputs; Tributary knows one",
+            "import a run with a single importance function",
+        )
     return ReadSettings(layout, settings, _unused(raw, used), raw)
 
 
@@ -222,8 +228,10 @@ def _values(reader: _Reader, layout: Layout) -> dict[str, Any]:
         ),
         "tokenizer_name": take(*(("data.tokenizer_name",) if pd else ()), "tokenizer_name"),
         "dataset_name": take(*(("data.dataset_name",) if pd else ()), "task_config.dataset_name"),
-        "task_name": _task(take("reloader_class")) if pd else take("task_config.task_name"),
+        "task_name": _task(reader) if pd else take("task_config.task_name"),
     }
+    if values["model_class"] is None and pd:
+        values["model_class"] = _TOY_CLASSES.get(values["task_name"])
     # What the target's output is taken by says nothing that the target's class does not.
     take("target.output_extract", "output_extract", "pretrained_model_output_attr", "target.spec.kind")
     for new, old in (
@@ -263,12 +271,18 @@ def _importance(reader: _Reader, pd: str) -> Any:
     }
 
 
-def _task(reloader: Any) -> str:
-    """The task of a ``param_decomp`` run, by the experiment whose class would reload it."""
-    name = str(reloader or "")
+#: The target's class where the configuration of a ``param_decomp`` run leaves it to the experiment.
+_TOY_CLASSES = {"tms": "TMSModel", "resid_mlp": "ResidMLP"}
+
+
+def _task(reader: _Reader) -> str:
+    """The task of a ``param_decomp`` run: named, or of the class that would reload it, or by its data."""
+    kind, reloader = reader.take("experiment_kind"), reader.take("reloader_class")
     for task in ("resid_mlp", "tms", "ih"):
-        if f".{task}." in name:
+        if kind == task or f".{task}." in str(reloader or ""):
             return task
+    if kind is None and reloader is None and reader.take("data.feature_probability") is not None:
+        return "resid_mlp" if "mlp_in" in str(reader.take("pd.decomposition_targets")) else "tms"
     return "lm"
 
 

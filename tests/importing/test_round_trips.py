@@ -186,6 +186,20 @@ def test_an_early_run_of_a_hugging_face_model(tmp_path: Path):
     assert_close(imported.masked_logits(masks), public.masked_logits(masks), "masked logits")
 
 
+def test_two_importances_for_each_component_are_refused_by_name(tmp_path: Path):
+    public = write_public_run(tmp_path / "s-1", layout="B", importance="global_shared_transformer")
+    file = public.directory / "run_meta.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["pd"]["dual_hidden_ci"] = True
+    file.write_text(yaml.safe_dump(config))
+    with pytest.raises(ImportRefusedError, match="dual_hidden_ci"):
+        import_public(public)
+    assert written(tmp_path / "imported") == []
+    config["pd"]["dual_hidden_ci"] = False
+    file.write_text(yaml.safe_dump(config))
+    assert "pd.dual_hidden_ci" not in import_public(public).result.ignored_settings
+
+
 def test_buffers_that_older_libraries_stored_are_no_weights(tmp_path: Path):
     public = write_public_run(tmp_path / "s-1", family="GPT2LMHeadModel")
     file = public.directory / "model_10000.pth"

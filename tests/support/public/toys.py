@@ -119,15 +119,17 @@ def write_public_toy(
     settings: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
     nested_train_config: bool | None = None,
+    named: bool = True,
     extra_config: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> PublicToyRun:
     """Write a run of ``tms`` or ``resid_mlp`` at ``path``, with the target and its configuration in it.
 
     The public code writes the bare model configuration of a TMS, and the whole training
-    configuration of a residual MLP; ``nested_train_config`` asks for one or the other.
+    configuration of a residual MLP; ``nested_train_config`` asks for one or the other. ``named`` tells
+    whether the configuration of layout B says which experiment it is of.
     """
-    assert layout.startswith("A")
+    assert layout in ("A-newest", "A-per-module", "A-old", "B")
     shape = {**(_TMS if task == "tms" else _RESID), **(model or {})}
     if task == "tms":
         counts = [shape[k] for k in ("n_features", "n_hidden", "n_hidden_layers")]
@@ -187,7 +189,19 @@ def write_public_toy(
         **(extra_config or {}),
     }  # fmt: skip
     path.mkdir(parents=True)
-    (path / "final_config.yaml").write_text(yaml.safe_dump(config))
+    if layout == "B":
+        spec = {"run_path": fields["pretrained_model_path"]}
+        config = layouts.run_meta(
+            kind=importance, hidden=[*hidden], settings=settings, sigmoid=sigmoid, sampling="continuous",
+            patterns=sites, identities=inserted, target={}, tokenizer="",
+        )  # fmt: skip
+        config |= {
+            "target": spec,
+            "data": {"feature_probability": 0.05, "data_generation_type": "at_least_zero_active"},
+            **({"experiment_kind": task} if named else {}),
+            **(extra_config or {}),
+        }
+    (path / ("run_meta.yaml" if layout == "B" else "final_config.yaml")).write_text(yaml.safe_dump(config))
     nested = task == "resid_mlp" if nested_train_config is None else nested_train_config
     training = {f"{task}_model_config": shape, "feature_probability": 0.05, "batch_size": 2048, "steps": 100}
     (path / f"{task}_train_config.yaml").write_text(yaml.safe_dump(training if nested else shape))
