@@ -34,7 +34,7 @@ _SCALE_FREE = (
 _OUTPUT_ABS_ABSENT = "attr_abs into output tokens was not computed here: the targets are components only."
 _IMPORTED = (
     "These attributions were imported from a published file, which holds sums over its whole text: there are no "
-    "standard errors. Its forward pass left the deltas out."
+    "standard errors. The public code computes them in a forward pass without deltas."
 )
 _MEAN = (
     "These attributions were imported from a published file of two matrices. Its values are means over all tokens, "
