@@ -38,6 +38,21 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Frequencies:
+    """Rotary frequencies of a head, which checkpoints hold although they follow from the configuration."""
+
+    d_head: int
+    base: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ((self.d_head + 1) // 2,)
+
+    def values(self) -> Tensor:
+        return self.base ** (-torch.arange(0, self.d_head, 2, dtype=torch.float32) / self.d_head)
+
+
+@dataclass(frozen=True)
 class ImportanceSource:
     """An importance function: ours, its tensors' origins, and what else belongs to it."""
 
@@ -45,10 +60,10 @@ class ImportanceSource:
     parts: tuple[Part, ...]
     #: Whether the parts are of one function for all modules (``ci_fn._global_ci_fn``).
     is_global: bool
-    #: Our tensors that the source does not have.
-    constants: dict[str, Tensor]
-    #: Source tensors that follow from the configuration, with their values.
-    derived: dict[str, Tensor]
+    #: Our vectors that the source does not have: how long, and of which value throughout.
+    constants: dict[str, tuple[int, float]]
+    #: Source tensors that follow from the configuration.
+    derived: dict[str, Frequencies]
 
 
 @dataclass(frozen=True)
@@ -120,7 +135,7 @@ def _per_site(settings: Settings, sites: list[_Site]) -> ImportanceSource:
     ci = settings.ci_config
     hidden = _needed(ci.hidden_dims, "hidden_dims", ci.fn_type)
     parts: list[Part] = []
-    constants: dict[str, Tensor] = {}
+    constants: dict[str, tuple[int, float]] = {}
     for site in sites:
         shared = ci.fn_type == "shared_mlp"
         width = 1 if ci.fn_type == "mlp" else site.d_in
@@ -130,8 +145,8 @@ def _per_site(settings: Settings, sites: list[_Site]) -> ImportanceSource:
         else:
             parts += _layers(ours, key, [width, *hidden, 1], (site.n_components,))
         seen = site.n_components if ci.fn_type == "mlp" else site.d_in
-        constants[f"{ours}mean"] = torch.zeros(seen)
-        constants[f"{ours}scale"] = torch.ones(seen)
+        constants[f"{ours}mean"] = (seen, 0.0)
+        constants[f"{ours}scale"] = (seen, 1.0)
     config = ImportanceConfig(kind=cast("SiteKind", ci.fn_type), hidden=hidden, sigmoid=settings.sigmoid_type)
     return ImportanceSource(config, tuple(parts), False, constants, {})
 
@@ -178,7 +193,7 @@ def _transformer(settings: Settings, sites: list[_Site]) -> ImportanceSource:
     d_in, total = sum(s.d_in for s in ordered), sum(s.n_components for s in ordered)
     parts = _linear(f"{_GLOBAL}input", "_input_projector", d_in, d)
     parts += _linear(f"{_GLOBAL}output", "_output_head", d, total)
-    derived: dict[str, Tensor] = {}
+    derived: dict[str, Frequencies] = {}
     for block in range(sizes.n_blocks):
         ours, key = f"{_GLOBAL}blocks.{block}.", f"_blocks.{block}."
         parts += _attention(f"{ours}attn.", f"{key}attn.", d)
@@ -196,9 +211,8 @@ def _attention(ours: str, key: str, d: int) -> list[Part]:
     return [Part(f"{ours}{our}", f"{key}{their}.weight", (d, d)) for our, their in names]
 
 
-def _frequencies(d_model: int, attention: AttentionSettings) -> Tensor:
-    d_head = d_model // attention.n_heads
-    return attention.rope_base ** (-torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)
+def _frequencies(d_model: int, attention: AttentionSettings) -> Frequencies:
+    return Frequencies(d_model // attention.n_heads, attention.rope_base)
 
 
 def _reverse_residual(settings: Settings, sites: list[_Site]) -> ImportanceSource:
@@ -209,7 +223,7 @@ def _reverse_residual(settings: Settings, sites: list[_Site]) -> ImportanceSourc
     attention = ci.transition_attn_config
     groups = _groups(settings, sites)
     parts: list[Part] = []
-    derived: dict[str, Tensor] = {}
+    derived: dict[str, Frequencies] = {}
     for number, (name, members) in enumerate(groups):
         ours, key = f"{_GLOBAL}groups.{number}.", name.replace(".", "-")
         d_in, total = sum(s.d_in for s in members), sum(s.n_components for s in members)

@@ -124,8 +124,9 @@ def _left_whole(source: Source, whole: Sequence[Address], n_decomposed: int, dro
     n_blocks = len({address.block for address in source.matrices})
     sentences: list[str] = []
     if whole:
+        has = "has" if n_decomposed == 1 else "have"
         sentences.append(
-            f"{n_decomposed:,} of the model's {total:,} matrices have components. The others are left whole "
+            f"{n_decomposed:,} of the model's {total:,} matrices {has} components. The others are left whole "
             f"({_by_projection(whole, n_blocks)}): they work as they are, and gradients pass through them."
         )
     if dropped:

@@ -88,13 +88,13 @@ def _match(patterns: tuple[ModulePattern, ...], modules: tuple[str, ...], field:
         paths = [path for path in modules if fnmatchcase(path, info.module_pattern)]
         if not paths:
             raise ImportRefusedError(
-                f"the pattern {info.module_pattern!r} of {field} matches no module of the target",
+                f"the pattern {info.module_pattern[:80]!r} of {field} matches no module of the target",
                 "check that the target's configuration is that of the model which was decomposed (--target)",
             )
         for path in paths:
             if path in counts:
                 raise ImportRefusedError(
-                    f"{path} is matched twice in {field}: by {by[path]!r} and {info.module_pattern!r}",
+                    f"{path} is matched twice in {field}: by {by[path]!r} and {info.module_pattern[:80]!r}",
                     "the public code refuses this too; keep one of the patterns",
                 )
             counts[path], by[path] = info.C, info.module_pattern

@@ -44,7 +44,7 @@ def check_fit(
     expected |= _component_shapes(source, modules, spelled, checkpoint)
     prefix = _GLOBAL if importance.is_global else _PER_MODULE
     expected |= {f"{prefix}{part.key}": part.shape for part in importance.parts}
-    expected |= {f"{prefix}{key}": tuple(value.shape) for key, value in importance.derived.items()}
+    expected |= {f"{prefix}{key}": value.shape for key, value in importance.derived.items()}
     require_fit(str(checkpoint.path), found, expected)
     _check_values(checkpoint, source, modules, importance, spelled)
 
@@ -118,7 +118,7 @@ def _check_values(
             )
     for key, value in importance.derived.items():
         stored = checkpoint.global_importance[key].float()
-        if not torch.allclose(stored, value, rtol=1e-3, atol=1e-6):
+        if not torch.allclose(stored, value.values(), rtol=1e-3, atol=1e-6):
             raise ImportRefusedError(
                 f"{checkpoint.path}: {key} does not follow from the configuration (rope_base)",
                 "give the configuration that the checkpoint was trained with",
@@ -152,7 +152,9 @@ def converted_tensors(
         if parameter.rows is not None:
             value = value[torch.tensor(parameter.rows)]
         arrays[name] = value.numpy()
-    return arrays | {name: value.numpy() for name, value in importance.constants.items()}, kinds
+    for name, (width, value) in importance.constants.items():
+        arrays[name] = np.full(width, value, dtype=np.float32)
+    return arrays, kinds
 
 
 def _all(
