@@ -2,7 +2,8 @@
 
 The public code leaves ``<task>_train_config.yaml`` beside the decomposition (of a TMS the bare model
 configuration in some versions, the whole training configuration in others) and, for the residual MLP,
-``label_coeffs.json``. Names of fields and parameters are facts of goodfire-ai/spd, spd/experiments.
+``label_coeffs.json``; runs of layout B name the directory of the target's training, which has them. Names
+of fields and parameters are facts of goodfire-ai/spd, spd/experiments, and of goodfire-ai/param-decomp.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ _MODEL_FIELDS: dict[Task, tuple[str, ...]] = {
 }
 #: Active features are uniform between these, whatever the configuration says.
 _RANGES: dict[Task, tuple[float, float]] = {"tms": (0.0, 1.0), "resid_mlp": (-1.0, 1.0)}
+#: Where a configuration says what it was trained on, and which of it is read.
+_DATA_FIELDS = ("task_config", "data")
+_DATA_NAMES = ("feature_probability", "data_generation_type")
 _WORDS: dict[Task, str] = {"tms": "toy model of superposition", "resid_mlp": "residual MLP"}
 
 
@@ -116,7 +120,7 @@ def import_toy(found: PublishedRun, destination: Path, options: ImportOptions) -
     kept = {address: by_address[address] for address in source.matrices if address in by_address}
     widths = {str(address): matrix.d_in for address, matrix in source.matrices.items()}
     importance = importance_source(settings, modules, widths)
-    checkpoint = _checkpoint(task, found)
+    checkpoint = _checkpoint(task, found, file)
     check_fit(checkpoint, source, modules, importance)
     tensors, kinds = converted_tensors(checkpoint, source, modules, importance)
 
@@ -129,7 +133,7 @@ def import_toy(found: PublishedRun, destination: Path, options: ImportOptions) -
             changes["tied"] = False
             warnings += ("The configuration ties linear2 to linear1, but the checkpoint has two matrices.",)
     config = source.config.model_copy(update=changes)
-    used = {"task_config.feature_probability", "task_config.data_generation_type", *from_settings}
+    used = {f"{field}.{name}" for field in _DATA_FIELDS for name in _DATA_NAMES} | from_settings
     ignored = tuple(path for path in found.read.ignored if path not in used)
     notes = tuple(
         note
@@ -206,8 +210,12 @@ def _training_config(task: Task, found: PublishedRun, options: ImportOptions) ->
             f"there is nothing at {given}", "give an existing directory or file as --target"
         )
     places = [found.directory] if given is None else [given]
+    trained = found.read.settings.model_path
+    if given is None and trained and ":" not in trained:
+        # Beside the target's checkpoint, or in the directory of its training.
+        places += [Path(trained).expanduser(), Path(trained).expanduser().parent]
     for place in places:
-        file = place if place.is_file() else place / name
+        file = place if given is not None and place.is_file() else place / name
         if file.is_file():
             return file, read_yaml(file)
     raise ImportRefusedError(
@@ -274,8 +282,8 @@ def _coefficients(file: Path) -> list[float] | None:
 
 def _data(task: Task, training: dict[str, Any], found: PublishedRun) -> dict[str, Any] | None:
     """The inputs of the decomposition's training; None where the configuration does not say."""
-    said = found.read.raw.get("task_config")
-    content = cast("dict[str, Any]", said) if isinstance(said, dict) else {}
+    said = [found.read.raw.get(field) for field in _DATA_FIELDS]
+    content = next((cast("dict[str, Any]", one) for one in said if isinstance(one, dict)), {})
     if content.get("feature_probability") is None:
         return None
     low, high = _RANGES[task]
@@ -289,24 +297,26 @@ def _data(task: Task, training: dict[str, Any], found: PublishedRun) -> dict[str
     except ValidationError as error:
         first = error.errors()[0]
         raise ImportRefusedError(
-            f"{found.config}: task_config: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
+            f"{found.config}: inputs: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
             "restore the configuration of the run",
         ) from error
 
 
-def _checkpoint(task: Task, found: PublishedRun) -> Checkpoint:
-    """The checkpoint; where it holds learned weights only, with the target's own from beside it."""
+def _checkpoint(task: Task, found: PublishedRun, training: Path) -> Checkpoint:
+    """The checkpoint; where it holds learned weights only, with the target's own from beside it or
+    from beside the target's configuration."""
     checkpoint = open_checkpoint(found.checkpoint)
     tie_components(checkpoint, found.read.settings.tied_weights)
     if checkpoint.target:
         return checkpoint
-    file = found.directory / f"{task}.pth"
-    if not file.is_file():
-        raise ImportRefusedError(
-            f"{found.checkpoint} holds learned weights only, and the target's are not beside it",
-            f"copy {file.name} into {found.directory}",
-        )
-    return replace(checkpoint, target=state_dict(load_torch_file(file), file))
+    for directory in (found.directory, training.parent):
+        file = directory / f"{task}.pth"
+        if file.is_file():
+            return replace(checkpoint, target=state_dict(load_torch_file(file), file))
+    raise ImportRefusedError(
+        f"{found.checkpoint} holds learned weights only, and the target's are not beside it",
+        f"copy {task}.pth into {found.directory}",
+    )
 
 
 def _expected(
@@ -349,14 +359,18 @@ def _expected(
 
 def _identity_metric(raw: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
     """The settings of the public code's ``IdentityCIError``, and where they are."""
-    for field in ("eval_metric_configs", "eval_metrics"):
-        entries = raw.get(field)
+    evaluation = raw.get("eval")
+    places = {
+        "eval_metric_configs": raw.get("eval_metric_configs"),
+        "eval_metrics": raw.get("eval_metrics"),
+        "eval": cast("dict[str, Any]", evaluation).get("metrics") if isinstance(evaluation, dict) else None,
+    }
+    for field, entries in places.items():
         for entry in cast("list[Any]", entries) if isinstance(entries, list) else ():
-            if (
-                isinstance(entry, dict)
-                and cast("dict[str, Any]", entry).get("classname") == "IdentityCIError"
-            ):
-                values = cast("dict[str, Any]", entry)
+            if not isinstance(entry, dict):
+                continue
+            values = cast("dict[str, Any]", entry)
+            if "IdentityCIError" in (values.get("classname"), values.get("type")):
                 extra = values.get("extra_init_kwargs")
                 return field, {**values, **cast("dict[str, Any]", extra if isinstance(extra, dict) else {})}
     return None

@@ -173,6 +173,53 @@ def test_a_checkpoint_of_learned_weights_takes_the_targets_from_beside_it(tmp_pa
         import_run(public.directory, ImportOptions(runs=tmp_path, name="again"))
 
 
+@pytest.mark.parametrize("task", ["tms", "resid_mlp"])
+@pytest.mark.parametrize("learned_only", [False, True])
+def test_layout_b_takes_the_target_from_where_it_was_trained(
+    tmp_path: Path, task: str, learned_only: bool
+) -> None:
+    public = write_public_toy(tmp_path / "source", task=task)
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    for name in (f"{task}_train_config.yaml", f"{task}.pth", "label_coeffs.json"):
+        if (public.directory / name).is_file():
+            (public.directory / name).rename(trained / name)
+    if learned_only:
+        learned = {k: v for k, v in public.tensors.items() if not k.startswith("target_model.")}
+        torch.save(learned, public.directory / "model_10000.pth")
+    old = yaml.safe_load((public.directory / "final_config.yaml").read_text())
+    (public.directory / "final_config.yaml").unlink()
+    pattern = "linear1" if task == "tms" else "layers.*.mlp_in"
+    meta = {
+        "pd": {"decomposition_targets": old["module_info"], "ci_config": old["ci_config"], "seed": 0},
+        "target": {"run_path": str(trained)},
+        "data": {"feature_probability": 0.2, "data_generation_type": "exactly_one_active"},
+        "eval": {
+            "every": 9,
+            "metrics": [{"type": "IdentityCIError", "dense_ci": [{"layer_pattern": pattern, "k": 2}]}],
+        },
+    }
+    (public.directory / "run_meta.yaml").write_text(yaml.safe_dump(meta))
+    result = import_run(public.directory, ImportOptions(runs=tmp_path, name="toy"))
+    run = RunDirectory.open(result.path)
+    compare(public, run)
+    config = read_config(run.info.target)
+    assert config.data is not None
+    assert (config.data.feature_probability, config.data.generation) == (0.2, "exactly_one_active")
+    assert {(e.pattern, e.k) for e in config.expected} == {("dense", 2)}
+    # Given by hand where the run names a place that is not here.
+    meta["target"] = {"run_path": "someone/project/runs/abc"}
+    (public.directory / "run_meta.yaml").write_text(yaml.safe_dump(meta))
+    with pytest.raises(ImportRefusedError, match="is not there"):
+        import_run(public.directory, ImportOptions(runs=tmp_path, name="again"))
+    compare(
+        public,
+        RunDirectory.open(
+            import_run(public.directory, ImportOptions(runs=tmp_path, name="again", target=trained)).path
+        ),
+    )
+
+
 def test_identities_are_refused_by_name_and_can_be_left_whole(tmp_path: Path) -> None:
     public = write_public_toy(tmp_path / "source", identities={"linear1": 4})
     options = ImportOptions(runs=tmp_path, name="toy")
@@ -214,12 +261,12 @@ def edited(name: str, change: Callable[[dict[str, Any]], None]) -> Callable[[Pat
         (
             "tms",
             edited("final_config.yaml", lambda c: c["task_config"].update(feature_probability=3)),
-            "task_config: feature_probability",
+            "inputs: feature_probability",
         ),
         (
             "tms",
             edited("final_config.yaml", lambda c: c["task_config"].update(data_generation_type="all")),
-            "task_config: generation",
+            "inputs: generation",
         ),
         (
             "resid_mlp",
