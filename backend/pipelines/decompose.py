@@ -69,6 +69,9 @@ def command(
         int | None, typer.Option(min=1, help="Stop at this step and write the run as it is")
     ] = None,
     evaluation_tokens: Annotated[int, typer.Option(min=1, help="Held-out tokens to evaluate on")] = 65_536,
+    statistics_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens to gather component statistics over; default: all")
+    ] = None,
 ) -> None:
     """Decompose a target model. Stop with Ctrl-C; the same command goes on where it stopped."""
     config = read_config(config_path, DecomposeConfig)
@@ -100,7 +103,7 @@ def command(
 
     decomposition = trainer.decomposition.eval()
     evaluation = evaluate_run(decomposition, corpus, evaluation_tokens)
-    statistics = gather_statistics(decomposition, corpus)
+    statistics = gather_statistics(decomposition, corpus, statistics_tokens)
     made = provenance(
         command="tributary decompose",
         configuration=config.decomposition.model_dump_json(),

@@ -35,6 +35,9 @@ def command(
     runs: Annotated[Path, typer.Option(envvar="TRIBUTARY_RUNS", help="Folder of runs")] = Path("runs"),
     tokens: Annotated[int, typer.Option(min=1, help="Held-out tokens to evaluate on, at most")] = 65_536,
     statistics: Annotated[bool, typer.Option(help="Also gather component statistics over the corpus")] = True,
+    statistics_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Gather them over about this many tokens; default: all")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the evaluation as JSON")] = False,
 ) -> None:
@@ -45,7 +48,7 @@ def command(
     evaluation = evaluate_run(decomposition, corpus, tokens)
     write_durably(run.path / "evaluation.json", (evaluation.model_dump_json(indent=2) + "\n").encode())
     if statistics:
-        gathered = gather_statistics(decomposition, corpus)
+        gathered = gather_statistics(decomposition, corpus, statistics_tokens)
         arrays = {name: value.numpy() for name, value in gathered.arrays().items()}
         made = provenance(
             command="tributary evaluate", corpus_sha256=corpus.sha256, tokens=str(gathered.tokens)
@@ -88,13 +91,24 @@ def evaluate_run(decomposition: Decomposition, corpus: TokenCorpus, tokens: int)
     return as_schema(result)
 
 
-def gather_statistics(decomposition: Decomposition, corpus: TokenCorpus) -> ComponentStatistics:
-    """One pass over the whole corpus, training and validation."""
+def gather_statistics(
+    decomposition: Decomposition, corpus: TokenCorpus, tokens: int | None = None
+) -> ComponentStatistics:
+    """One pass over the corpus, training and validation; over about ``tokens`` of it, evenly spread, if given."""
     statistics = ComponentStatistics(decomposition)
     device = decomposition.target.token_embedding.weight.device
     all_tokens = torch.from_numpy(corpus.tokens)
-    with progress("statistics", len(all_tokens), "token") as update:
-        for batch in windows(all_tokens, decomposition.target.config.context, BATCH_SIZE):
+    length = decomposition.target.config.context
+    batches = windows(all_tokens, length, BATCH_SIZE)
+    total = len(all_tokens)
+    if tokens is not None and tokens < total:
+        full = total // (length * BATCH_SIZE)
+        count = max(1, min(full, tokens // (length * BATCH_SIZE)))
+        chosen = {place * full // count for place in range(count)}
+        batches = (batch for number, batch in enumerate(batches) if number in chosen)
+        total = count * length * BATCH_SIZE
+    with progress("statistics", total, "token") as update:
+        for batch in batches:
             statistics.add(batch.to(device))
             update(statistics.tokens)
     return statistics

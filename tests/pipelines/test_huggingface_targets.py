@@ -343,7 +343,12 @@ def test_text_for_a_run_without_one(folder: Path, capsys: pytest.CaptureFixture[
     assert corpus.document(40).tolist()[1:] == run.tokenizer().encode(TEXT).ids
     assert tributary(["text", str(run.path), *files]) == 2
     assert "has a text already" in capsys.readouterr().err
-    assert tributary(["evaluate", str(run.path), "--tokens", "64"]) == 0
+    evaluated = ["evaluate", str(run.path), "--tokens", "64", "--statistics-tokens"]
+    assert tributary([*evaluated, "600"]) == 0
+    context = run.info.target["context"]
+    assert run.statistics().arrays["tokens"].item() == 600 // (8 * context) * 8 * context
+    assert tributary([*evaluated, str(10**9)]) == 0
+    assert run.statistics().arrays["tokens"].item() == len(corpus.tokens)
 
 
 def test_a_tokenizer_of_another_model_is_refused(folder: Path, tokenizer: Tokenizer) -> None:
