@@ -105,7 +105,7 @@ class _Settings:
 
     def activation(self, name: str, default: str) -> str:
         value = self.get(name, default)
-        if value not in _ACTIVATIONS:
+        if not isinstance(value, str) or value not in _ACTIVATIONS:
             raise ImportRefusedError(
                 f"config.json: {name} is {_shown(value)}", f"Tributary knows {', '.join(_ACTIVATIONS)}"
             )
