@@ -271,7 +271,7 @@ class AttributionEngine:
         )
         sites = self.decomposition.topology.sites.values()
         per_token = config.vocab_size * 4 + 3 * self.decomposition.total_components
-        if self.decomposition.importance.never_off:
+        if self.decomposition.importance.never_zero:
             # Positions, values and rows of sources, which elsewhere are few.
             per_token += 10 * self.decomposition.total_components
         per_token += sum(site.d_in + 2 * site.d_out for site in sites)
@@ -282,7 +282,7 @@ class AttributionEngine:
             # The graph of the cut forward, and a batch of cotangents on the way back through it.
             blocks = config.n_blocks * (12 * config.d_model + 8 * config.attention_width + 8 * config.d_ff)
             per_token += blocks + sum(site.d_in + 2 * site.d_out for site in sites)
-            abs_elements += 6 * BATCH_ELEMENTS
+            abs_elements += 6 * BATCH_ELEMENTS.get(self.device.type, 2**22)
         return sums + item * (abs_elements + per_token * batch_tokens)
 
 

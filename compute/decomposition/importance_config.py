@@ -116,7 +116,12 @@ class ImportanceConfig(_Config):
     @property
     def never_off(self) -> bool:
         """Whether practically all importances are above 0, so that every component is alive everywhere."""
-        return self.sigmoid in ("normal", "swish_hard", "half_sin")
+        return self.sigmoid in ("normal", "half_sin")
+
+    @property
+    def never_zero(self) -> bool:
+        """Whether practically no importance is exactly 0, so that nothing weighted by them is sparse."""
+        return self.never_off or self.sigmoid == "swish_hard"
 
     @property
     def leaves_unit_interval(self) -> bool:

@@ -18,9 +18,11 @@ type                  importance                                                
 ``swish_hard``        z σ(10 z) + (z − 1) σ(10 (1 − z)) − z + 1                           about [0, 1]
 ====================  ==================================================================  ============
 
-The last three are above 0 almost everywhere: whoever takes "above 0" for "alive" finds every
-component alive at every position, which is what these functions say. ``upper_leaky_hard`` and
-``swish_hard`` leave [0, 1]; masks are then what the formula gives, as in the public code.
+``normal`` and ``half_sin`` are above 0 almost everywhere: whoever takes "above 0" for "alive" finds
+every component alive at every position, which is what these functions say. ``swish_hard`` is a little
+below 0 where z is, so that a component is alive where z is above 0, but hardly ever exactly 0.
+``upper_leaky_hard`` and ``swish_hard`` leave [0, 1]; masks are then what the formula gives, as in the
+public code.
 """
 
 from __future__ import annotations
