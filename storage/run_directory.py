@@ -231,11 +231,22 @@ class RunDirectory:
         """As run.json states it; empty where the run came without one."""
         return "" if self.info.tokenizer is None else self.info.files.get(self.info.tokenizer, "")
 
-    def corpus(self) -> TokenCorpus:
-        """The tokenised text; raises :class:`storage.corpus.CorpusError`."""
+    def corpus(self, *, mapped: bool = False) -> TokenCorpus:
+        """The tokenised text, or (``mapped``) its file; raises :class:`storage.corpus.CorpusError`, and
+        where the run came without :class:`RunError`, or :class:`NoModelError` if none could be used."""
         from storage.corpus import TokenCorpus
 
-        return TokenCorpus.load(self.path / "corpus")
+        folder = self.path / "corpus"
+        if not folder.is_dir():
+            if self.info.kind != "model":
+                raise NoModelError(
+                    f"the run {self.name} came without a language model and its text",
+                    "name a run that has both",
+                )
+            raise RunError(
+                f"the run {self.name} came without its text", f"run: tributary text {self.name} FILE"
+            )
+        return TokenCorpus.load(folder, mapped=mapped)
 
     def attribution_subruns(self) -> list[str]:
         """Complete subruns, newest first."""

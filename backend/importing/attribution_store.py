@@ -21,7 +21,7 @@ from compute.address import Address
 from compute.targets.config import TargetConfig
 from compute.topology import Topology
 from storage.assemble import assemble
-from storage.layout import Operation, ReadPoint, RowBlock, Settings, TensorCheck
+from storage.layout import Operation, ReadPoint, RowBlock, Settings, TensorCheck, plan_arrays
 from storage.model_tensors import checksum
 from storage.run_directory import RunDirectory, RunNote
 
@@ -159,13 +159,17 @@ class ImportedStore:
         shapes, statistics = self._shapes(), self._statistics()
         tensors, checks = self._tensors()
         folder.mkdir(exist_ok=True)
+        shapes |= {name: value.shape for name, value in statistics.items()}
+        size = sum(plan_arrays(shapes, 0)[1].values())
+        if shutil.disk_usage(folder).free < size + (1 << 24):
+            raise ImportRefusedError(f"the attributions take {size:,} bytes", "make room on the disk")
         store_id = secrets.token_hex(16)
         with _working(folder / f".importing-{store_id}") as work:
             return assemble(
                 work,
                 folder,
                 self.settings,
-                shapes | {name: value.shape for name, value in statistics.items()},
+                shapes,
                 lambda name, rows, columns: self._values(statistics, name, rows, columns)[None],
                 store_id=store_id,
                 method="imported",

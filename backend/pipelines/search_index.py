@@ -85,7 +85,7 @@ def command(
 ) -> None:
     """Index a run's text for searching. What is interrupted begins again; it takes a minute a gigabyte."""
     run = resolve_run(run_name, runs)
-    corpus = TokenCorpus.load(run.path / "corpus", mapped=True)
+    corpus = run.corpus(mapped=True)
     index = None if again else find_index(run, corpus, runs)
     if index is None:
         make_index_shown(run, corpus, runs)

@@ -17,7 +17,7 @@ from backend.importing.options import ImportOptions
 from compute.address import Key, parse_address, parse_key
 from storage.attributions import AttributionStore
 from storage.compact import compact
-from storage.errors import NotComputedError, StorageError
+from storage.errors import NotComputedError, StorageError, StoreDamagedError
 from storage.merge import merge
 from storage.run_directory import RunDirectory
 from tests.support import published_files as files
@@ -255,13 +255,44 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     torch.save(files.four_edge_file(), file)
     file.write_bytes(file.read_bytes()[:-2000])
     options = ImportOptions(runs=tmp_path / "runs", name="made")
-    with pytest.raises(ImportRefusedError, match="is damaged|cannot be read"):
+    with pytest.raises(ImportRefusedError, match=r"is damaged|cannot be read"):
         import_attributions(file, options)
     file.write_bytes(b"\x80\x02csubprocess\nrun\n.")
     with pytest.raises(ImportRefusedError, match="holds more than tensors"):
         import_attributions(file, options)
     _refused(tmp_path, [1, 2], "is not a file of dataset attributions")
     assert not (tmp_path / "runs" / "made").exists()
+
+
+def test_a_file_that_claims_more_than_the_disk_holds_is_refused(tmp_path: Path) -> None:
+    content = files.oracle_file()
+    # Views of one number: a small file of huge matrices.
+    n, vocab = 1 << 20, 1 << 22
+    content |= {"embed_attr": {"0.mlp.up": torch.zeros(1).expand(n, vocab)}, "embed_attr_abs": {}}
+    content |= {"regular_attr": {}, "regular_attr_abs": {}, "unembed_attr": {}}
+    content |= {
+        "embed_unembed_attr": torch.zeros(1).expand(2, vocab),
+        "w_unembed": torch.zeros(1).expand(2, vocab),
+    }
+    content |= {"ci_sum": {"0.mlp.up": torch.ones(n)}, "component_act_sq_sum": {"0.mlp.up": torch.ones(n)}}
+    content |= {"logit_sq_sum": torch.ones(vocab), "embed_token_count": torch.ones(vocab)}
+    _refused(tmp_path, content, "make room on the disk")
+
+
+def test_damage_of_what_came_with_the_file_is_found(tmp_path: Path) -> None:
+    run = _import(tmp_path, files.four_edge_file())
+    file = _store(run).path / "tensors.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 64
+    file.write_bytes(content)
+    store = _store(RunDirectory.open(run.path))
+    assert store.top_sources(parse_key("1.glu.up:0"), 1, "positive").entries
+    with pytest.raises(StoreDamagedError, match="is not the tensor that the attributions were made with"):
+        store.top_sources(parse_key("output:0"), 1, "positive")
+    assert [check.path.name for check in run.verify() if check.error is not None] == [store.subrun]
+    file.unlink()
+    with pytest.raises(StoreDamagedError, match="is missing"):
+        RunDirectory.open(run.path).attributions()
 
 
 def _refused(tmp_path: Path, content: object, message: str) -> None:

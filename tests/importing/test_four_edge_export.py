@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,6 +65,9 @@ def test_there_and_back_every_edge_is_the_same(run: RunDirectory, tmp_path: Path
     assert imported.path == run.path
     back = run.attributions(max(run.attribution_subruns()))
     assert back.manifest.settings.imported_from == "four-edge"
+    # Stores that were not imported are written as ever.
+    written = json.loads((ours.path / "manifest.json").read_bytes())
+    assert {"imported_from", "tensors"}.isdisjoint({*written, *written["settings"]})
     sources, targets = _keys(ours)
     for source in sources:
         for target in targets:
