@@ -25,8 +25,8 @@ from compute.attribution.read_point import ReadPointSums
 from compute.attribution.sums import ReadPointLayout, RowBlock
 from compute.decomposition.model import Decomposition
 
-#: Cotangents are batched up to about this many elements of the widest source.
-BATCH_ELEMENTS: Final = 2**24
+#: Cotangents are batched up to about this many elements of the widest vector on the way.
+BATCH_ELEMENTS: Final = {"cpu": 2**22, "cuda": 2**24}
 
 
 class FallbackOperation:
@@ -76,7 +76,8 @@ class FallbackOperation:
             ]
 
         patterns = capture.n_positions * capture.tokens.shape[1] * self.decomposition.target.config.n_heads
-        chunk = max(1, BATCH_ELEMENTS // max(patterns, *(tensor.numel() for tensor in (x, *leaves))))
+        elements = BATCH_ELEMENTS.get(x.device.type, 2**22)
+        chunk = max(1, elements // max(patterns, *(tensor.numel() for tensor in (x, *leaves))))
         for columns in _chunks(self.basis.shape[1], chunk):
             basis = self.basis[:, columns].T
             found = contributions(basis[:, None, None].expand(-1, *x.shape))
