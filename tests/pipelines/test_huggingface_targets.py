@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -366,3 +368,22 @@ def test_a_trained_target_brings_its_own_text(folder: Path, capsys: pytest.Captu
     (folder / "model" / "target.json").write_text("{}")
     assert decompose(folder) == 2
     assert "text is for a Hugging Face model" in capsys.readouterr().err
+
+
+def test_the_example_of_the_documentation_is_a_configuration() -> None:
+    document = Path(__file__).resolve().parents[2] / "docs" / "bring-your-own-run.md"
+    found = re.findall(r"```toml\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+    configs = [tomllib.loads(text) for text in found]
+    chosen = [config for config in configs if "decomposition" in config]
+    assert chosen
+    shape = TargetConfig(
+        family="llama", n_blocks=30, d_model=576, d_ff=1536, n_heads=9, n_kv_heads=3, vocab_size=49_152,
+        context=64, activation="silu",
+    )  # fmt: skip
+    for config in chosen:
+        counts = pipeline.DecomposeConfig.model_validate(config).decomposition.components_of(Topology(shape))
+        assert {str(address): count for address, count in counts.items()} == {
+            f"{block}.{name}": count
+            for block in (28, 29)
+            for name, count in (("attn.o", 576), ("glu.gate", 768), ("glu.up", 768), ("glu.down", 768))
+        }
