@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from compute.address import EMBED, OUTPUT, POSITION, Address
 from compute.targets.config import TargetConfig
+from compute.toys.config import read_config
 from storage.run_directory import AttributedModel, RunInfo
 
 
@@ -35,4 +36,5 @@ def read_target(info: RunInfo) -> tuple[TargetConfig | None, ModelShape]:
     if info.kind == "attributions":
         known = AttributedModel.model_validate(info.target)
         return None, ModelShape(known.vocab_size, n_blocks, known.d_model)
+    read_config(info.target)
     return None, ModelShape(0, n_blocks, None)

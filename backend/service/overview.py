@@ -23,6 +23,7 @@ from backend.schemas import ErrorBody
 from backend.service.library import Library
 from backend.service.run import Run
 from backend.service.timing import Stopwatch
+from compute.toys.config import read_config
 from storage.errors import RunError, StorageError
 
 #: A component counts as alive where its CI exceeds this somewhere: below it, it barely acts.
@@ -45,7 +46,10 @@ def list_runs(library: Library) -> RunList:
 def _summary(run: Run) -> RunSummary:
     info = run.info
     has_model = info.kind == "model"
-    modules = run.topology.modules if has_model else {}
+    if info.kind == "toy":
+        n_modules = len(read_config(info.target).modules)
+    else:
+        n_modules = max(len(run.topology.modules) if has_model else 0, len(info.sites))
     return RunSummary(
         name=run.name,
         title=info.title,
@@ -56,7 +60,7 @@ def _summary(run: Run) -> RunSummary:
         else len({site.parsed.block for site in info.sites if site.parsed.block is not None}),
         n_components=info.n_components,
         n_decomposed=len(info.sites),
-        n_modules=max(len(modules), len(info.sites)),
+        n_modules=n_modules,
         vocab_size=run.vocab_size or None,
         capabilities=_capabilities(run),
         has_attributions=bool(run.directory.attribution_subruns()),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 
 from backend.settings import Settings
 from compute.address import Address
+from compute.toys.decomposition import ToyDecomposition
 from compute.toys.response import answer, single_features
 from tests.backend.conftest import served
 from tests.support.tiny_run import make_tiny_run
@@ -20,8 +23,18 @@ from tests.support.toy_run import DOWN, UP, shuffled, solved_mlp, solved_tms, wr
 
 
 @pytest.fixture(scope="module")
-def toys(tmp_path_factory: pytest.TempPathFactory, page: Path) -> Iterator[httpx.Client]:
-    folder = tmp_path_factory.mktemp("toys")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("toys")
+
+
+@pytest.fixture(scope="module")
+def toys(folder: Path, page: Path) -> Iterator[httpx.Client]:
+    whole = solved_mlp()
+    part = ToyDecomposition(
+        whole.target, {a: n for a, n in whole.n_components.items() if a != DOWN}, whole.importance
+    )
+    part.import_tensors({n: t for n, t in whole.export_tensors().items() if n in part.export_tensors()})
+    write_toy_run(folder / "part", part)
     write_toy_run(folder / "tms", solved_tms())
     write_toy_run(folder / "mlp", solved_mlp())
     make_tiny_run(folder / "llama", attributions=False, statistics=False)
@@ -53,6 +66,28 @@ def test_a_toy_run_is_listed_and_described(toys: httpx.Client) -> None:
         "layers.0.mlp_in", "layers.0.mlp_out", "layers.1.mlp_in", "layers.1.mlp_out"
     ]  # fmt: skip
     assert (mlp["activation"], mlp["label"], len(mlp["label_coefficients"])) == ("relu", "act_plus_resid", 6)
+
+
+def test_a_partly_decomposed_toy_says_so(toys: httpx.Client) -> None:
+    run = ok(toys.get("/api/runs/part"))
+    assert (run["n_decomposed"], run["n_modules"], run["whole"]) == (3, 4, [])
+    matrices = ok(toys.get("/api/runs/part/toy"))["matrices"]
+    assert [m["n_components"] for m in matrices] == [9, 0, 9, 9]
+    # What reads past the block's neurons is the next block, through the residual stream.
+    found = ok(toys.get(f"/api/runs/part/toy/components/0.mlp.up:{shuffled(9, 0)[0]}"))
+    assert found["targets"] == []
+    assert toys.get("/api/runs/part/toy/matrices/0.mlp.down").status_code == 404
+
+
+def test_a_run_whose_toy_makes_no_sense_is_listed_as_damaged(toys: httpx.Client, folder: Path) -> None:
+    info = json.loads((folder / "tms" / "run.json").read_text())
+    info["target"]["n_hidden"] = 0
+    (folder / "broken").mkdir()
+    (folder / "broken" / "run.json").write_text(json.dumps(info))
+    listed = ok(toys.get("/api/runs"))
+    assert [run["name"] for run in listed["damaged"]] == ["broken"]
+    assert toys.get("/api/runs/broken/toy").json()["code"] == "run_damaged"
+    shutil.rmtree(folder / "broken")
 
 
 @pytest.mark.parametrize("site", [UP, DOWN])
