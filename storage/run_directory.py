@@ -13,114 +13,54 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
-from compute.address import Address, AddressError, parse_address
-from compute.decomposition.importance_config import ImportanceConfig
+from compute.address import AddressError
 from storage.attributions import AttributionStore
 from storage.clusters import Clustering
 from storage.errors import NoModelError, NoTokenizerError, RunError, StorageError, StoreDamagedError
 from storage.files import sha256_file, subruns, sync_directory, sync_file, write_durably
 from storage.harvest import Harvest
 from storage.model_tensors import ModelTensors
+from storage.run_info import (
+    FORMAT,
+    VERSION,
+    AttributedModel,
+    RunInfo,
+    RunKind,
+    RunNote,
+    RunSite,
+)
 from storage.statistics import Statistics
 
 if TYPE_CHECKING:
     from storage.corpus import TokenCorpus
 
-FORMAT = "tributary-run"
-VERSION = 1
+__all__ = [
+    "DEMO_NAME",
+    "DEMO_RUN",
+    "AttributedModel",
+    "Check",
+    "RunDirectory",
+    "RunInfo",
+    "RunKind",
+    "RunNote",
+    "RunSite",
+    "find_runs",
+    "known_runs",
+    "resolve_run",
+    "write_run",
+]
+
 DEMO_NAME = "demo"
 _TOKENIZER = "tokenizer.json"
 #: The bundled run, beside the packages in a checkout.
 DEMO_RUN = Path(__file__).resolve().parent.parent / "demo" / "run"
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RunSite(_Model):
-    """One decomposed weight matrix; V is [d_in, C], U is [C, d_out]. Widths are None where the run
-    came without its model."""
-
-    address: str
-    module_path: str
-    d_in: int | None = Field(ge=1)
-    d_out: int | None = Field(ge=1)
-    n_components: int = Field(ge=1)
-    #: The module's path in the program that the run was imported from, e.g. ``h.0.attn.q_proj``.
-    source_path: str | None = None
-
-    @property
-    def parsed(self) -> Address:
-        return parse_address(self.address)
-
-
-class RunNote(_Model):
-    """A sentence that everyone who reads the run's numbers should know, shown on its page.
-
-    ``topic``: ``left_whole`` (matrices without components), ``later_tokens`` (importances that depend
-    on later tokens), ``sampling`` (trained with other masks than it is evaluated with),
-    ``ignored_settings`` (of the configuration it was imported with), ``converted`` (changed on import).
-    """
-
-    topic: Literal["left_whole", "later_tokens", "sampling", "ignored_settings", "converted"]
-    text: str
-
-
-#: ``model``: a decomposed language model. ``attributions``: published attributions without their
-#: model. ``toy``: a decomposed model of features instead of tokens.
-RunKind = Literal["model", "attributions", "toy"]
-
-
-class AttributedModel(_Model):
-    """``target`` of a run of kind ``attributions``: what its file says of the model."""
-
-    vocab_size: int = Field(ge=1)
-    d_model: int | None = Field(ge=1)
-
-
-class RunInfo(_Model):
-    """The content of ``run.json``. ``target`` is a ``compute.targets.config.TargetConfig`` as a dict
-    (for ``kind`` other than ``model``: :class:`AttributedModel`, or what the modules of toys say)."""
-
-    format: Literal["tributary-run"] = FORMAT
-    version: Literal[1] = VERSION
-    kind: RunKind = "model"
-    name: str
-    title: str
-    description: str
-    licence: str
-    created: str
-    provenance: dict[str, str]
-    target: dict[str, Any]
-    #: None where the run came without its model.
-    importance: ImportanceConfig | None
-    sites: tuple[RunSite, ...]
-    notes: tuple[RunNote, ...] = ()
-    #: None where the run came without.
-    tokenizer: Literal["tokenizer.json"] | None = "tokenizer.json"
-    #: SHA-256 of the files named; filled in by :func:`write_run`.
-    files: dict[str, str] = Field(default_factory=dict)
-
-    @property
-    def n_components(self) -> int:
-        return sum(site.n_components for site in self.sites)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.kind == "model":
-            if self.importance is None:
-                raise ValueError("importance is missing")
-            if any(site.d_in is None or site.d_out is None for site in self.sites):
-                raise ValueError("the width of a site is missing")
-        return self
 
 
 class RunDirectory:
