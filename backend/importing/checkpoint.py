@@ -65,9 +65,9 @@ def state_dict(content: Any, path: Path) -> dict[str, Tensor]:
             raise ImportRefusedError(
                 f"{path} is not a state dict: {str(name)[:60]} is no tensor", "save the bare state dict"
             )
-        if value.layout != torch.strided or value.is_quantized:
+        if value.layout != torch.strided or value.is_quantized or value.is_complex():
             raise ImportRefusedError(
-                f"{path}: {name} is stored sparse or quantised", "save it as plain numbers"
+                f"{path}: {name} is stored sparse, quantised or complex", "save it as plain numbers"
             )
     return cast("dict[str, Tensor]", content)
 

@@ -132,6 +132,10 @@ def _integers(_: dict[str, Tensor]) -> Tensor:
     return torch.ones(16, dtype=torch.int64)
 
 
+def _complex(tensors: dict[str, Tensor]) -> Tensor:
+    return tensors["target_model.h.0.mlp.c_fc.weight"].to(torch.complex64)
+
+
 def _sparse(_: dict[str, Tensor]) -> Tensor:
     return torch.ones(16).to_sparse()
 
@@ -146,6 +150,10 @@ def _sparse(_: dict[str, Tensor]) -> Tensor:
         ),
         (_set("target_model.ln_f.weight", _integers), "ln_f.weight holds torch.int64"),
         (_set("target_model.ln_f.weight", _sparse), "ln_f.weight is stored sparse"),
+        (
+            _set("target_model.h.0.mlp.c_fc.weight", _complex),
+            "c_fc.weight is stored sparse, quantised or complex",
+        ),
     ],
 )
 def test_values_that_contradict_each_other(
