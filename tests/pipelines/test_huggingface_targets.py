@@ -120,6 +120,8 @@ def test_decompose_attribute_and_a_prompt_graph(folder: Path, capsys: pytest.Cap
     with torch.no_grad():
         expected = oracle(tokens).logits
         torch.testing.assert_close(decomposition.target(tokens), expected, rtol=1e-5, atol=1e-5)
+    assert not any(parameter.requires_grad for parameter in decomposition.target.parameters())
+    assert decomposition.target.unembedding.weight is decomposition.target.token_embedding.weight
     evaluation = run.evaluation()
     assert evaluation is not None
     assert [block["block"] for block in evaluation["blocks"]] == [0, 1]
@@ -269,7 +271,10 @@ def test_numbers_of_components_by_projection_and_by_pattern() -> None:
 
 
 def test_trainings_begun_before_there_were_sites_go_on() -> None:
-    assert "sites" not in settings(components={"q": 1}).fingerprint
+    demo = Path(__file__).resolve().parents[2] / "demo"
+    with (demo / "decomposition.toml").open("rb") as file:
+        config = pipeline.DecomposeConfig.model_validate(tomllib.load(file)).decomposition
+    assert config.fingerprint == RunDirectory.open(demo / "run").info.provenance["configuration"]
     assert '"sites":["0.attn.q"]' in settings(components={"q": 1}, sites=("0.attn.q",)).fingerprint
 
 
