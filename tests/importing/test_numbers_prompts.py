@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from compute.attribution.prompt import PromptGraph, PromptSettings, prompt_graph
+from compute.intervention import NodeChange, change, intervene
 from tests.importing.published import Imported, assert_close, import_public
 from tests.support.public import write_public_run
 from tests.support.public.attributions import prompt_attributions
@@ -97,3 +98,28 @@ def test_outputs_of_the_graph_are_those_of_the_masked_model(imported: Imported, 
         (graph.nodes.ci_probability, masked.softmax(-1)),
     ):
         assert_close(torch.from_numpy(column[chosen]), expected[tokens], "outputs of the prompt")
+
+
+def test_interventions_are_masked_passes_of_the_reference(imported: Imported, prompt: Tensor):
+    public, decomposition = imported.public, imported.decomposition
+    generator = torch.Generator().manual_seed(3)
+    alive = {path: g[0] > 0 for path, g in public.importance(prompt).items()}
+    selected = {path: a & (torch.rand(a.shape, generator=generator) < 0.5) for path, a in alive.items()}
+    found = intervene(
+        decomposition, prompt[0], imported.ours(selected), imported.ours(alive), regimes=("ci", "target_sans")
+    )
+    chosen = {path: mask[None].float() for path, mask in selected.items()}
+    expected = public.masked_logits(chosen, tokens=prompt)[0]
+    assert_close(found["ci"], expected, "the selection alone")
+    rest = {path: (selected[path] | ~alive[path])[None].float() for path in alive}
+    whole = {path: torch.ones(prompt.shape) for path in alive}
+    expected = public.masked_logits(rest, whole, tokens=prompt)[0]
+    assert_close(found["target_sans"], expected, "all but what is alive and not selected")
+
+    path, place, component = public.paths[-1], 2, 1
+    ablated = {p: torch.ones_like(mask) for p, mask in chosen.items()}
+    ablated[path][0, place, component] = 0
+    changes = [NodeChange(imported.addresses[path], place, component, 0.0)]
+    expected = public.masked_logits(ablated, whole, tokens=prompt)[0]
+    assert (expected - public.target_logits(prompt)[0]).abs().max() > 1e-3
+    assert_close(change(decomposition, prompt[0], changes), expected, "one component ablated")
