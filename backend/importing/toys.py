@@ -37,7 +37,7 @@ from backend.importing.sites import DecomposedModule, decomposed_modules
 from backend.importing.tensors import check_fit, converted_tensors
 from compute.address import Address
 from compute.toys.config import ExpectedPattern, ResidualMlpConfig, TmsConfig, ToyData, ToyModule, read_config
-from storage.run_directory import RunInfo, RunSite, write_run
+from storage.run_directory import RunInfo, RunNote, RunSite, write_run
 
 Task = Literal["tms", "resid_mlp"]
 Pattern = Literal["identity", "dense"]
@@ -136,8 +136,8 @@ def import_toy(found: PublishedRun, destination: Path, options: ImportOptions) -
     used = {f"{field}.{name}" for field in _DATA_FIELDS for name in _DATA_NAMES} | from_settings
     ignored = tuple(path for path in found.read.ignored if path not in used)
     notes = tuple(
-        note
-        for note in run_notes(found.read, source, tuple(modules), importance.config, kinds, ignored)
+        note if note.topic != "left_whole" else _left_whole(source, modules)
+        for note in run_notes(found.read, source, modules, importance.config, kinds, ignored)
         if note.topic != "later_tokens"  # there are no tokens
     )
     made = source_provenance(found, target_class=settings.model_class, target_configuration=file.name)
@@ -188,6 +188,24 @@ def _site(matrix: ToyModule, module: DecomposedModule) -> RunSite:
         n_components=module.n_components,
         source_path=matrix.path,
     )
+
+
+def _left_whole(source: ToySource, modules: tuple[DecomposedModule, ...]) -> RunNote:
+    """The matrices without components, by the names that their users know them by."""
+    kept = {module.path for module in modules if module.address is not None}
+    whole = [path for path in source.sites if path not in kept]
+    dropped = [module.path for module in modules if module.address is None]
+    sentences: list[str] = []
+    if whole:
+        sentences.append(
+            f"{len(kept)} of the model's {len(source.sites)} matrices have components. Left whole, as they are: "
+            f"{', '.join(whole)}."
+        )
+    if dropped:
+        sentences.append(
+            f"The run has components for {', '.join(dropped)} too; they are not used, as asked when it was imported."
+        )
+    return RunNote(topic="left_whole", text=" ".join(sentences))
 
 
 def _task(found: PublishedRun) -> Task:
