@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 
 import pytest
 import torch
@@ -39,25 +40,40 @@ KINDS = (
     Case(family="gpt2", n_heads=2, n_kv_heads=1, head_width=3),
     Case(family="llama", n_heads=2, n_kv_heads=1, qk_norm=True),
 )
-cases = st.builds(
-    dataclasses.replace,
-    st.sampled_from(KINDS),
-    n_blocks=st.integers(1, 2),
-    whole=st.sampled_from([0.0, 0.2, 0.5, 0.8]),
-    n_sequences=st.integers(1, 2),
-    length=st.integers(1, 5),
-    density=st.sampled_from([0.0, 0.1, 0.3, 1.0]),
-    seed=st.integers(0, 10_000),
+every_kind = pytest.mark.parametrize(
+    "kind",
+    KINDS,
+    ids=lambda c: f"{c.family}{'-fused' * c.fused}{'-qk_norm' * c.qk_norm}-{c.head_width}-{c.gated}",
 )
 quick = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=7, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 
 
+class Draw(random.Random):
+    """All choices from one number: drawn one by one they would often be the same few."""
+
+    def case(self, kind: Case, n_sequences: int) -> Case:
+        return dataclasses.replace(
+            kind,
+            n_blocks=self.choice([1, 2, 2]),
+            whole=self.choice([0.0, 0.2, 0.5, 0.8]),
+            n_sequences=n_sequences,
+            length=self.choice([1, 2, 4, 5]),
+            density=self.choice([0.0, 0.1, 0.3, 1.0]),
+            seed=self.randrange(10_000),
+        )
+
+
+draws = st.integers(0, 2**32).map(Draw)
+
+
+@every_kind
 @quick
-@given(cases, st.sampled_from(["node", "off"]), st.booleans())
-def test_the_engine_agrees_with_the_definition(case: Case, delta: str, weighted: bool):
-    decomposition, tokens = case.build()
+@given(draws)
+def test_the_engine_agrees_with_the_definition(kind: Case, draw: Draw):
+    decomposition, tokens = draw.case(kind, draw.choice([1, 2])).build()
+    delta, weighted = draw.choice(["node", "off"]), draw.choice([True, False])
     complete = not decomposition.topology.whole
     metrics = ("attr", "attr_abs", "attr_frozen") if complete else ("attr", "attr_abs")
     sums = engine_sums(decomposition, tokens, delta=delta, ci_weighted=weighted, output_abs="all")
@@ -69,23 +85,22 @@ def test_the_engine_agrees_with_the_definition(case: Case, delta: str, weighted:
     assert error <= 1e-9, where
 
 
+@every_kind
 @quick
-@given(
-    cases,
-    st.sampled_from(["node", "off", "through"]),
-    st.sampled_from(["auto", "auto", "fallback"]),
-    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 10), st.sampled_from([-1.0, 0.5])), max_size=3),
-)
-def test_prompt_graphs_agree_with_the_definition(
-    case: Case, delta: str, method: str, terms: list[tuple[int, int, float]]
-):
-    decomposition, tokens = dataclasses.replace(case, n_sequences=1).build()
+@given(draws)
+def test_prompt_graphs_agree_with_the_definition(kind: Case, draw: Draw):
+    decomposition, tokens = draw.case(kind, 1).build()
     tokens = tokens[0]
-    target = CustomTarget("sum", tuple(OutputTerm(p % len(tokens), i, w) for p, i, w in terms))
+    delta = draw.choice(["node", "off", "through"])
+    method = draw.choice(["auto", "auto", "fallback"])
+    terms = [
+        OutputTerm(draw.randrange(len(tokens)), draw.randrange(11), draw.choice([-1.0, 0.5]))
+        for _ in range(draw.randrange(4))
+    ]
     options = PromptSettings(
         delta=delta,  # type: ignore[arg-type]
         method=method,  # type: ignore[arg-type]
-        targets=(target,) if terms else (),
+        targets=(CustomTarget("sum", tuple(terms)),) if terms else (),
         output_probability=0.05,
         output_positions="all",
     )
@@ -99,10 +114,12 @@ def test_prompt_graphs_agree_with_the_definition(
     assert graph.method == ("closed_form" if closed and method == "auto" else "fallback")
 
 
+@every_kind
 @quick
-@given(cases, st.sampled_from(["node", "off"]))
-def test_prompt_edges_add_up_to_the_dataset(case: Case, delta: str):
-    decomposition, tokens = dataclasses.replace(case, n_sequences=1).build()
+@given(draws)
+def test_prompt_edges_add_up_to_the_dataset(kind: Case, draw: Draw):
+    decomposition, tokens = draw.case(kind, 1).build()
+    delta = draw.choice(["node", "off"])
     sums = engine_sums(decomposition, tokens, delta=delta, output_abs="all")
     dataset = {e: b for e, b in blocks_of(decomposition, sums).items() if e.metric != "attr_frozen"}
     found = prompt_totals(decomposition, tokens[0], delta, dataset)
