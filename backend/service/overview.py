@@ -55,9 +55,7 @@ def _summary(run: Run) -> RunSummary:
         title=info.title,
         kind=info.kind,
         family=run.config.family if has_model else None,
-        n_blocks=run.config.n_blocks
-        if has_model
-        else len({site.parsed.block for site in info.sites if site.parsed.block is not None}),
+        n_blocks=run.n_blocks,
         n_components=info.n_components,
         n_decomposed=len(info.sites),
         n_modules=n_modules,
