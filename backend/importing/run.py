@@ -130,7 +130,7 @@ def _import_decomposition(found: PublishedRun, destination: Path, options: Impor
     )
     write_run(destination, info, tensors, tokenizer, corpus)
     warnings = _warnings(
-        tokenizer_from if tokenizer is None else None, destination.name, has_text=corpus is not None
+        tokenizer_from if tokenizer is None else None, _called(destination), has_text=corpus is not None
     )
     return ImportedRun(
         destination,
@@ -138,7 +138,7 @@ def _import_decomposition(found: PublishedRun, destination: Path, options: Impor
         notes,
         ignored,
         warnings,
-        _next(destination, has_text=corpus is not None, has_tokenizer=tokenizer is not None),
+        _next(_called(destination), has_text=corpus is not None, has_tokenizer=tokenizer is not None),
     )
 
 
@@ -200,7 +200,7 @@ def _size(path: Path) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def _warnings(no_tokenizer: str | None, name: str, *, has_text: bool) -> tuple[str, ...]:
+def _warnings(no_tokenizer: str | None, run: str, *, has_text: bool) -> tuple[str, ...]:
     warnings: list[str] = []
     if no_tokenizer is not None:
         warnings.append(
@@ -209,13 +209,17 @@ def _warnings(no_tokenizer: str | None, name: str, *, has_text: bool) -> tuple[s
         )
     elif not has_text:
         warnings.append(
-            f"The run has no text yet, which attributions and statistics need: tributary text {name} FILE"
+            f"The run has no text yet, which attributions and statistics need: tributary text {run} FILE"
         )
     return tuple(warnings)
 
 
-def _next(path: Path, *, has_text: bool, has_tokenizer: bool) -> tuple[str, ...]:
-    run = path.name if path.parent == Path("runs") else str(path)
+def _called(path: Path) -> str:
+    """What a command calls a run: its name in the default folder, its path elsewhere."""
+    return path.name if path.parent == Path("runs") else str(path)
+
+
+def _next(run: str, *, has_text: bool, has_tokenizer: bool) -> tuple[str, ...]:
     commands = [f"tributary serve {run}"]
     if has_tokenizer and not has_text:
         commands.append(f"tributary text {run} FILE")
