@@ -47,7 +47,7 @@ Gone = Callable[[], Awaitable[bool]]
 #: An entry is wrong where it is off by more than one of these, as in the public code.
 TOLERANCES = (0.1, 0.2)
 #: Sampled inputs that output errors are measured on, and the seed that draws them.
-_SAMPLES = 4096
+_SAMPLES = 2048
 _SEED = 0
 
 

@@ -166,7 +166,7 @@ def test_the_evaluation_says_that_the_solution_is_found(toys: httpx.Client) -> N
     assert found["errors"] == [{"tolerance": 0.1, "wrong": 0}, {"tolerance": 0.2, "wrong": 0}]
     single, sampled = found["outputs"]
     assert (single["inputs"], single["count"], single["value"]) == ("single_features", 5, 0.75)
-    assert (sampled["inputs"], sampled["count"], sampled["value"]) == ("sampled", 4096, None)
+    assert (sampled["inputs"], sampled["count"], sampled["value"]) == ("sampled", 2048, None)
     # One at a time each feature has its own two components only: its two neighbours' outputs are lost.
     neighbour = 0.75 * np.cos(2 * np.pi / 5) - 0.1
     assert single["masked"] == pytest.approx(2 * neighbour**2 / 5, rel=1e-5)
