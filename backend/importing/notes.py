@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from backend.importing.families import Source
+from backend.importing.families import Source, TargetSource
 from backend.importing.settings import ReadSettings
 from backend.importing.sites import DecomposedModule
 from compute.address import Address
@@ -65,7 +65,8 @@ def run_notes(
             RunNote(
                 topic="later_tokens",
                 text="The importance function of this run attends to the whole text: the importance of a component "
-                "at one token may depend on later tokens, and changes where a text is cut or continued.",
+                "at one token may depend on later tokens, and changes where a text is cut or continued."
+                + _longest(source, importance),
             )
         )
     if read.settings.sampling == "binomial":
@@ -96,6 +97,23 @@ def run_notes(
     if ignored:
         notes.append(RunNote(topic="ignored_settings", text=_ignored(ignored)))
     return tuple(notes)
+
+
+def _longest(source: Source, importance: ImportanceConfig) -> str:
+    """A sentence where the model reads longer texts than its importance function was made for."""
+    attention = importance.transformer
+    if attention is None and importance.reverse_residual is not None:
+        attention = importance.reverse_residual.attention
+    if attention is None or not isinstance(source, TargetSource):
+        return ""
+    made_for, context = attention.max_length, source.config.context
+    if context <= made_for:
+        return ""
+    return (
+        f" It was made for texts of at most {made_for:,} tokens, and the model reads {context:,}: the public code "
+        f"stops at longer ones, Tributary goes on by the same formula (tributary attribute --length {made_for} keeps "
+        "within it)."
+    )
 
 
 def _ignored(ignored: Sequence[str]) -> str:

@@ -200,6 +200,19 @@ def test_two_importances_for_each_component_are_refused_by_name(tmp_path: Path):
     assert "pd.dual_hidden_ci" not in import_public(public).result.ignored_settings
 
 
+@pytest.mark.parametrize(("made_for", "said"), [(8, True), (24, False)])
+def test_texts_longer_than_the_importance_function_was_made_for(made_for: int, said: bool, tmp_path: Path):
+    attention = {"n_heads": 2, "max_len": made_for, "rope_base": 10_000.0}
+    shape = {"d_model": 12, "n_blocks": 1, "mlp_hidden_dim": None, "attn_config": attention}
+    public = write_public_run(
+        tmp_path / "s-1",
+        importance="global_shared_transformer",
+        settings={"simple_transformer_ci_cfg": shape},
+    )
+    (note,) = [n for n in import_public(public).run.info.notes if n.topic == "later_tokens"]
+    assert ("at most 8 tokens, and the model reads 24" in note.text) == said
+
+
 def test_buffers_that_older_libraries_stored_are_no_weights(tmp_path: Path):
     public = write_public_run(tmp_path / "s-1", family="GPT2LMHeadModel")
     file = public.directory / "model_10000.pth"
