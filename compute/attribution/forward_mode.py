@@ -80,6 +80,54 @@ def _by_row(values: Tensor, first: int, found: PseudoTangents, tokens: Tensor) -
     return first + ids, total.index_add_(0, place.flatten(), values.flatten(0, 1))
 
 
+def entering_tangents(decomposition: Decomposition, tokens: Tensor, block: int) -> dict[Address, Tensor]:
+    """What each position's embedding contributes to the residual stream that ``block`` reads in a prompt.
+
+    Tangents [T, T, d] by pseudo source: first where the embedding is, then where it is felt. There is
+    no decomposed site before ``block``.
+    """
+    target = decomposition.target
+    length = len(tokens)
+    leaves = {EMBED: target.token_embedding(tokens)[None].detach()}
+    if target.position_embedding is not None:
+        leaves[POSITION] = target.position_embedding.weight[:length].detach()
+
+    def read(values: dict[Address, Tensor]) -> Tensor:
+        entering = target.enter(
+            tokens[None],
+            block,
+            token_embedding=values[EMBED],
+            position_embedding=values.get(POSITION),
+            trace=Trace(norms=_Forgetful(), attention=_Forgetful(), mlp=_Forgetful()),
+        )
+        return entering.residual[0]
+
+    def derivative(tangents: dict[Address, Tensor]) -> Tensor:
+        return torch.func.jvp(read, (leaves,), (tangents,))[1]
+
+    config = target.config
+    at_once = max(1, _BATCH_ELEMENTS // (length * max(config.d_ff, config.d_model, config.n_heads * length)))
+    found: dict[Address, Tensor] = {}
+    for source, leaf in leaves.items():
+        parts: list[Tensor] = []
+        for start in range(0, length, at_once):
+            tangents = _seeds(leaves, source, leaf, slice(start, min(start + at_once, length)))
+            parts.append(torch.func.vmap(derivative)(tangents))
+        found[source] = torch.cat(parts)
+    return found
+
+
+def _seeds(
+    leaves: dict[Address, Tensor], source: Address, leaf: Tensor, positions: slice
+) -> dict[Address, Tensor]:
+    """Tangents [n, …] of all leaves: of ``source`` its own value at one of the positions each, else zero."""
+    n = positions.stop - positions.start
+    tangents = {other: value.new_zeros(n, *value.shape) for other, value in leaves.items()}
+    for i in range(n):
+        tangents[source][i, ..., positions.start + i, :] = leaf[..., positions.start + i, :]
+    return tangents
+
+
 def _tangents(decomposition: Decomposition, readers: list[Address], cut: CutPass) -> Iterator[PseudoTangents]:
     target = decomposition.target
     config = target.config
@@ -116,8 +164,5 @@ def _tangents(decomposition: Decomposition, readers: list[Address], cut: CutPass
     for source, leaf in leaves.items():
         for start in range(0, length, at_once):
             positions = slice(start, min(start + at_once, length))
-            n = positions.stop - start
-            tangents = {other: value.new_zeros(n, *value.shape) for other, value in leaves.items()}
-            for i in range(n):
-                tangents[source][i, ..., start + i, :] = leaf[..., start + i, :]
+            tangents = _seeds(leaves, source, leaf, positions)
             yield PseudoTangents(source, positions, torch.func.vmap(derivative)(tangents))

@@ -16,12 +16,13 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
 from compute.address import EMBED, Address
+from compute.attribution.forward_mode import entering_tangents
 from compute.attribution.prompt_blocks import mlp_slopes
 from compute.attribution.prompt_nodes import AddressNodes, PromptNodes
 from compute.attribution.prompt_pass import PromptPass
@@ -56,6 +57,9 @@ class Cotangent:
         return wide.with_values(total)
 
 
+#: Tangents of embeddings that are kept, at most.
+_TANGENT_ELEMENTS = 1 << 26
+
 #: What a walk yields: the cotangent at the output of a site, or at an embedding.
 Walk = Generator[tuple[Address, Cotangent], None, Cotangent | None]
 
@@ -87,6 +91,25 @@ class Adjoint:
         #: The two halves of each block, in forward order: what reads the residual stream, what writes.
         vectors = decomposition.target.topology.read_points
         self.stages = [(vectors[i], vectors[i + 1]) for i in range(0, len(vectors) - 1, 2)]
+        self._first_block = next(iter(decomposition.topology.sites)).block or 0
+        #: Where the way back may end: before the first block with a site, if what the embeddings
+        #: contribute to the residual stream there is known.
+        self._last_stage = 2 * self._first_block if self._entering else 0
+
+    @cached_property
+    def _entering(self) -> dict[Address, Tensor]:
+        """Tangents of the embeddings before the first block with a site; empty where that is the first
+        of all, or where they would be too large."""
+        nodes, config = self.nodes, self.decomposition.target.config
+        pseudo = self.decomposition.topology.pseudo_sources
+        everywhere = list(range(nodes.length + 1))
+        if (
+            not self._first_block
+            or nodes.length**2 * config.d_model > _TANGENT_ELEMENTS
+            or any(address not in self.rows or self.rows[address].starts != everywhere for address in pseudo)
+        ):
+            return {}
+        return entering_tangents(self.decomposition, self.forward.tokens, self._first_block)
 
     def reaches(self, needed: Needed) -> Iterator[Reach]:
         """Each of the read points at every position where it is needed."""
@@ -108,7 +131,13 @@ class Adjoint:
         """Gradient × source [R, n_sources] for read directions [R, d_in]."""
         found = {}
         for address, cotangent in self._walk(point, Cotangent(directions[:, None], position)):
-            found[address] = self.rows[address].times(cotangent)
+            tangents = self._entering.get(address)
+            if tangents is None:
+                found[address] = self.rows[address].times(cotangent)
+            else:
+                stop = cotangent.positions.stop
+                felt = tangents[:stop, cotangent.positions].flatten(1)
+                found[address] = cotangent.values.flatten(1) @ felt.T
         return torch.cat([found[address] for address in sources], 1)
 
     # -- the way back -----------------------------------------------------------------------------
@@ -126,7 +155,7 @@ class Adjoint:
             stream = yield from self._inside(stage, start)
             if stream is None:
                 return
-        for earlier in reversed(range(stage)):
+        for earlier in reversed(range(self._last_stage, stage)):
             (writer,) = self.stages[earlier][1].readers
             hidden = yield from self._through(writer, stream)
             entered = None if hidden is None else (yield from self._inside(earlier, hidden))

@@ -120,6 +120,10 @@ def _plain_read(norm: Norm, _: str, x: Tensor) -> Tensor:
     return norm(x)
 
 
+def _elementary_read(norm: Norm, _: str, x: Tensor) -> Tensor:
+    return norm.affine(norm.normalise(x).normalised)
+
+
 class Attention(nn.Module):
     def __init__(self, c: TargetConfig) -> None:
         super().__init__()
@@ -253,11 +257,24 @@ class TargetModel(nn.Module):
             self._rotary = cached
         return cached[0][:length], cached[1][:length]
 
-    def enter(self, tokens: Tensor, block: int) -> Entering:
-        """What ``block`` reads where no site before it is replaced, for passes over ``tokens`` to start from."""
-        residual, _, _ = self._embed(tokens, None, None)
+    def enter(
+        self,
+        tokens: Tensor,
+        block: int,
+        *,
+        token_embedding: Tensor | None = None,
+        position_embedding: Tensor | None = None,
+        trace: Trace | None = None,
+    ) -> Entering:
+        """What ``block`` reads where no site before it is replaced, for passes over ``tokens`` to start from.
+
+        The embeddings are as in :meth:`forward`. With a ``trace`` the pass takes elementary operations,
+        which have forward derivatives; only attention and MLPs are noted in it.
+        """
+        residual, _, _ = self._embed(tokens, token_embedding, position_embedding)
+        read = _plain_read if trace is None else _elementary_read
         for index in range(block):
-            residual = self._through(index, residual, self._plain_site, _plain_read, None)
+            residual = self._through(index, residual, self._plain_site, read, trace)
         return Entering(block, residual)
 
     def forward(
