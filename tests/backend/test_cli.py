@@ -66,7 +66,7 @@ def test_sources_as_json(tributary: Any, llama: RunDirectory) -> None:
     assert (result.code, result.err) == (0, "")
     document = result.document
     assert document.keys() == {
-        "status", "run", "key", "direction", "metric", "sign", "normalised", "tokens", "subrun",
+        "status", "run", "key", "direction", "metric", "sign", "normalised", "unit", "tokens", "subrun",
         "entries", "total", "total_value", "shown_value", "seconds",
     }  # fmt: skip
     for entry in document["entries"]:
