@@ -317,7 +317,7 @@ def _entry(key: Key, edge: Edge, value: EdgeValue, metric: Metric) -> Entry:
         value.value,
         None if np.isnan(value.standard_error) else value.standard_error,
         value.support,
-        scale_free=edge.point.scale_free and metric != "attr_frozen",
+        scale_free=edge.point.scale_free_row(edge.row) and metric != "attr_frozen",
     )
 
 

@@ -122,6 +122,15 @@ class ReadPoint(_Model):
         embeddings = all(block.kind == "embed" for block in self.blocks)
         return self.operation == "norm" and embeddings and not self.through
 
+    def scale_free_row(self, row: int) -> bool:
+        """Whether what a row gives cancels up to eps: that of all rows of a scale-free norm, and of the
+        embeddings in what block 0 mixes, which they only reach through that norm (with queries, keys
+        or values left whole)."""
+        if self.scale_free or self.name != "0.attn.mixed":
+            return self.scale_free
+        kinds = {block.kind for block in self.blocks}
+        return self.block_at(row).kind == "embed" and "position" not in kinds
+
     def block_at(self, row: int) -> RowBlock:
         """The row block that holds ``row``."""
         return next(block for block in self.blocks if row < block.offset + block.count)

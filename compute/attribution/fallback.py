@@ -2,11 +2,12 @@
 
 The same sums as the closed forms, for what has none: queries and keys that are normalised per head,
 and everything that is reached through matrices left whole, over any number of blocks. The cut forward
-of the definition is run once a batch; then one backward pass per direction of the read point's space instead of one per target: with x the
-vector that the read point's sites read, the gradients of Σ_p x(p) · e_j for an orthonormal basis e_j
-of the span of all readers' V give Z = Σ_j (gradient · source) e_jᵀ, and Z V_t is exact for every
-reader's t. There are min(d_in, number of targets) of them. attr_abs needs a pass per target, since
-signs differ by target and position. Passes are vectorised, many cotangents at once.
+of the definition is run once a batch; then one backward pass per direction of the read point's space
+instead of one per target: with x the vector that the read point's sites read, the gradients of
+Σ_p x(p) · e_j for an orthonormal basis e_j of the span of all readers' V give
+Z = Σ_j (gradient · source) e_jᵀ, and Z V_t is exact for every reader's t. There are
+min(d_in, number of targets) of them. attr_abs needs a pass per target, since signs differ by target
+and position. Passes are vectorised, many cotangents at once.
 """
 
 from __future__ import annotations

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from compute.address import OUTPUT, Key, parse_key
+from compute.attribution.engine import AttributionEngine
 from storage.attributions import AttributionStore
 from storage.errors import NotComputedError, UnknownKeyError
+from storage.layout import ReadPoint, RowBlock, RowKind
 from storage.run_directory import RunDirectory
 from tests.storage.oracle import Oracle
+from tests.support.tiny_run import tiny_decomposition
 
 TARGETS = ["0.attn.q:1", "0.attn.o:2", "1.attn.k:0", "output:7"]
 SOURCES = ["embed:40", "0.attn.v:3", "0.attn.o:0", "0.attn.o:delta", "1.attn.o:1"]
@@ -135,3 +139,38 @@ def test_components_alone(store: AttributionStore) -> None:
     result = store.top_targets(parse_key("0.attn.o:0"), 500, "positive", include_outputs=False)
     assert OUTPUT not in {entry.key.address for entry in result.entries}
     assert isinstance(result.entries[0].key, Key)
+
+
+def test_embeddings_that_pass_the_first_norm_only_are_scale_free_behind_matrices_left_whole() -> None:
+    def point(name: str, kinds: tuple[RowKind, ...]) -> ReadPoint:
+        addresses = {"embed": "embed", "position": "position", "component": "0.attn.v"}
+        blocks = tuple(
+            RowBlock(address=addresses[kind], kind=kind, offset=2 * i, count=2)
+            for i, kind in enumerate(kinds)
+        )
+        return ReadPoint(
+            name=name,
+            operation="attention",
+            d_in=4,
+            readers=("0.attn.o",),
+            blocks=blocks,
+            through=("0.attn.q",),
+        )
+
+    mixed = point("0.attn.mixed", ("embed", "component"))
+    assert [mixed.scale_free_row(row) for row in range(4)] == [True, True, False, False]
+    # With learned positions the norm sees more than the embedding; later blocks see more, too.
+    assert not point("0.attn.mixed", ("embed", "position")).scale_free_row(0)
+    assert not point("1.attn.mixed", ("embed", "component")).scale_free_row(0)
+
+
+def test_what_is_called_scale_free_cancels_up_to_eps() -> None:
+    decomposition = tiny_decomposition("llama", sites=("0.attn.o", "0.glu.up"))
+    engine = AttributionEngine(decomposition.double(), "node", ("attr",))
+    sums = engine.new_sums()
+    engine.accumulate(sums, torch.arange(12).view(2, 6))
+    largest = {
+        point.name: sums.arrays[f"signed/{point.name}"][: sums.layouts[0].blocks[0].count].abs().max().item()
+        for point in sums.layouts
+    }
+    assert largest["0.attn.mixed"] < 1e-3 * largest["0.mlp.input"]
