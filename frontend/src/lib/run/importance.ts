@@ -28,3 +28,10 @@ export function laterWords(detail: RunDetail): string | null {
     ? "Causal importances of this run depend on later tokens too: editing or cutting the prompt changes them before the edit as well."
     : null;
 }
+
+/** One quiet sentence where components are switched on and off; `null` where every matrix has components. */
+export function wholeWords(detail: RunDetail): string | null {
+  const whole = detail.n_modules - detail.n_decomposed;
+  if (detail.kind !== "model" || whole <= 0) return null;
+  return `${count(whole)} of ${count(detail.n_modules)} matrices have no components and work as in the model, whatever is switched off.`;
+}
