@@ -150,6 +150,11 @@ class TokenCorpus:
     def is_validation(self, index: int) -> bool:
         return index % self.validation_every == self.validation_every - 1
 
+    @property
+    def n_validation_tokens(self) -> int:
+        held_out = (i for i in range(self.n_documents) if self.is_validation(i))
+        return int(sum(self.offsets[i + 1] - self.offsets[i] for i in held_out))
+
     def split(self, *, validation: bool) -> torch.Tensor:
         """All tokens of one split, end to end, as int32."""
         import torch  # a server that only shows text has no use for it
@@ -215,7 +220,8 @@ def separator_of(tokenizer: Tokenizer, wanted: str | None = None) -> int:
             return token
     named = f"called {wanted}" if wanted is not None else "that ends a text"
     raise CorpusError(
-        f"the tokenizer has no token {named}", "name the token that separates documents as the separator"
+        f"the tokenizer has no token {named}",
+        "name one to stand before every document: --separator TOKEN, or separator in a configuration",
     )
 
 

@@ -28,6 +28,7 @@ from storage.statistics import write_statistics
 ALIVE_THRESHOLD = 0.1
 #: Windows per batch. Fixed, because the noise of stochastic masks is drawn batch by batch.
 BATCH_SIZE = 8
+_NOTHING_HELD_OUT = "no text is held out, so how good the decomposition is cannot be measured"
 
 
 def command(
@@ -41,12 +42,21 @@ def command(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the evaluation as JSON")] = False,
 ) -> None:
-    """Evaluate a run on its held-out text and write the result into the run."""
+    """Evaluate a run on its held-out text and write the result into the run.
+
+    Where no text is held out only the statistics are gathered; ``--json`` then prints null.
+    """
     run = resolve_run(run_name, runs)
     decomposition = load_decomposition(run, choose_device(device))
     corpus = run.corpus()
-    evaluation = evaluate_run(decomposition, corpus, tokens)
-    write_durably(run.path / "evaluation.json", (evaluation.model_dump_json(indent=2) + "\n").encode())
+    evaluation: Evaluation | None = None
+    if corpus.n_validation_tokens > 1:
+        evaluation = evaluate_run(decomposition, corpus, tokens)
+        write_durably(run.path / "evaluation.json", (evaluation.model_dump_json(indent=2) + "\n").encode())
+    elif not statistics:
+        raise UsageError(_NOTHING_HELD_OUT, "give the run a text of more documents")
+    else:
+        console.print(f"{_NOTHING_HELD_OUT}; statistics are gathered all the same", soft_wrap=True)
     if statistics:
         gathered = gather_statistics(decomposition, corpus, statistics_tokens)
         arrays = {name: value.numpy() for name, value in gathered.arrays().items()}
@@ -55,8 +65,8 @@ def command(
         )
         write_statistics(run.path, arrays, made)
     if as_json:
-        typer.echo(evaluation.model_dump_json(indent=2))
-    else:
+        typer.echo("null" if evaluation is None else evaluation.model_dump_json(indent=2))
+    elif evaluation is not None:
         print_evaluation(evaluation)
     console.print(f"written to {run.path}", soft_wrap=True)
 

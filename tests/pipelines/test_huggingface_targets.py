@@ -358,6 +358,23 @@ def test_text_for_a_run_without_one(folder: Path, capsys: pytest.CaptureFixture[
     assert run.statistics().arrays["tokens"].item() == len(corpus.tokens)
 
 
+def test_a_run_with_nothing_held_out_gets_statistics_and_is_told_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = _without_text(folder)
+    (folder / "one.txt").write_text(TEXT)
+    assert tributary(["text", str(run.path), str(folder / "one.txt")]) == 0
+    assert tributary(["evaluate", str(run.path), "--no-statistics"]) == 2
+    assert "no text is held out" in capsys.readouterr().err
+    assert not run.statistics_subruns()
+    assert tributary(["evaluate", str(run.path), "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out) is None
+    assert "no text is held out" in told.err
+    assert run.statistics().tokens == len(TokenCorpus.load(run.path / "corpus").tokens)
+    assert not (run.path / "evaluation.json").exists()
+
+
 def test_a_tokenizer_of_another_model_is_refused(folder: Path, tokenizer: Tokenizer) -> None:
     with pytest.raises(CorpusError, match=r"the text has token .*, but the model's vocabulary has 40"):
         tokenize_files([folder / "documents.jsonl"], tokenizer, 40)
