@@ -9,7 +9,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 NPM := npm --prefix frontend --no-fund --no-audit --loglevel=error
 # Which checks `make test` runs; the Python tests come last, so that their closing line is the last one.
-CHECKS := lint types test-page test-browser test-python
+# One core each, so that two go at a time; the long ones use both.
+QUICK_CHECKS := lint types test-page
+LONG_CHECKS := test-browser test-python
+CHECKS := $(QUICK_CHECKS) $(LONG_CHECKS)
 
 PAGE_SOURCES := $(shell find frontend/src frontend/public -type f 2>/dev/null) \
 	$(wildcard frontend/index.html frontend/vite.config.ts frontend/svelte.config.js frontend/tsconfig*.json)
@@ -72,7 +75,8 @@ bench: setup
 
 test: setup $(VENV)/.installed-dev browser
 	@failed=''; \
-	for check in $(CHECKS); do \
+	printf '\n== %s\n' '$(QUICK_CHECKS)'; $(MAKE) -k -j2 $(QUICK_CHECKS) || failed=' $(QUICK_CHECKS)'; \
+	for check in $(LONG_CHECKS); do \
 		printf '\n== %s\n' "$$check"; $(MAKE) "$$check" || failed="$$failed $$check"; \
 	done; \
 	if [ -n "$$failed" ]; then printf '\nFailed:%s\n' "$$failed"; exit 1; fi; \

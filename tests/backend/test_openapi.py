@@ -222,7 +222,7 @@ def stop_computing(client: httpx.Client) -> None:
 anything = allowing_contradictions(schemathesis.openapi.from_dict(DOCUMENT))
 existing = allowing_contradictions(schemathesis.openapi.from_dict(with_known_values(DOCUMENT)))
 bounded = settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],

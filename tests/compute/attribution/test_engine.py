@@ -37,7 +37,7 @@ cases = st.builds(
 )
 deltas = st.sampled_from(["node", "off"])
 quick = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 
 

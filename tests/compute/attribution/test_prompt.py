@@ -61,7 +61,7 @@ terms = st.lists(
     max_size=4,
 )
 quick = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=28, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 EVERY_OUTPUT = {"output_probability": 0.0, "outputs_at_most": 11, "output_positions": "all"}
 
