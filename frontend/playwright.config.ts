@@ -12,6 +12,8 @@ export default defineConfig({
   // Generous: a machine that trains at the same time takes ten times as long.
   timeout: 120_000,
   expect: { timeout: 20_000 },
+  // What passes only the second time is printed as flaky, with what went wrong the first time.
+  retries: 1,
   forbidOnly: process.env["CI"] !== undefined,
   reporter: [["list"]],
   use: {

@@ -6,7 +6,7 @@ import type { ExampleKind, Labelled, Metric, Sort } from "../location/view";
 import type { Unit } from "../words";
 import { AnswerCache } from "./cache";
 import { connection } from "./connection.svelte";
-import { RequestFailed, refusal } from "./failure";
+import { type Failure, RequestFailed, refusal, unread } from "./failure";
 import type { paths } from "./schema";
 import type {
   ComponentCard,
@@ -29,15 +29,14 @@ interface Answer<T> {
 }
 
 async function settle<T>(request: Promise<Answer<T>>): Promise<T> {
-  let answer: Answer<T>;
+  let failure: Failure;
   try {
-    answer = await request;
-  } catch {
-    connection.lost();
-    throw new RequestFailed({ kind: "offline" });
+    const answer = await request;
+    if (answer.data !== undefined && answer.response.ok) return answer.data;
+    failure = refusal(answer.response.status, answer.error);
+  } catch (error) {
+    failure = unread(error);
   }
-  if (answer.data !== undefined && answer.response.ok) return answer.data;
-  const failure = refusal(answer.response.status, answer.error);
   if (failure.kind === "offline") connection.lost();
   throw new RequestFailed(failure);
 }

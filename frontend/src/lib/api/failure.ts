@@ -30,6 +30,11 @@ export function refusal(status: number, body: unknown): Failure {
   };
 }
 
+/** Why no answer was read to its end: what is no JSON was sent by something else, all other ends are a lost server. */
+export function unread(error: unknown): Failure {
+  return error instanceof SyntaxError ? refusal(200, null) : { kind: "offline" };
+}
+
 export class RequestFailed extends Error {
   readonly failure: Failure;
 

@@ -1,46 +1,59 @@
 /** Plain requests: the answer, or a `RequestFailed` that says why there is none. */
 
 import { connection } from "./connection.svelte";
-import { type Failure, RequestFailed, refusal } from "./failure";
+import { type Failure, RequestFailed, refusal, unread } from "./failure";
 
-async function ask(path: string, options: RequestInit): Promise<Response> {
-  let answer: Response;
+/** Ask, and have `read` read the answer: a server may go away before it, and in the middle of it. */
+async function ask<T>(
+  path: string,
+  options: RequestInit,
+  read: (answer: Response) => T | Promise<T>,
+): Promise<T> {
+  let failure: Failure;
   try {
-    answer = await fetch(path, options);
+    const answer = await fetch(path, options);
+    if (answer.ok) return await read(answer);
+    failure = refusal(answer.status, await answer.json().catch(() => null));
   } catch (error) {
     if (options.signal?.aborted === true) throw error;
-    connection.lost();
-    throw new RequestFailed({ kind: "offline" });
+    failure = unread(error);
   }
-  if (answer.ok) return answer;
-  const failure: Failure = refusal(answer.status, await answer.json().catch(() => null));
   if (failure.kind === "offline") connection.lost();
   throw new RequestFailed(failure);
+}
+
+async function json<T>(answer: Response): Promise<T> {
+  return (await answer.json()) as T;
 }
 
 function within(signal: AbortSignal | undefined): RequestInit {
   return signal === undefined ? {} : { signal };
 }
 
-export async function get<T>(
+export function get<T>(
   path: string,
   signal?: AbortSignal,
   headers: Readonly<Record<string, string>> = {},
 ): Promise<T> {
-  return (await (await ask(path, { headers, ...within(signal) })).json()) as T;
+  return ask(path, { headers, ...within(signal) }, json<T>);
 }
 
-/** An answer that is no JSON. */
-export function sendRaw(path: string, signal?: AbortSignal): Promise<Response> {
-  return ask(path, within(signal));
+/** An answer that is no JSON: a file to keep. */
+export function getBlob(path: string, signal?: AbortSignal): Promise<Blob> {
+  return ask(path, within(signal), (answer) => answer.blob());
+}
+
+/** An answer that is no JSON: numbers to read. */
+export function getBytes(path: string, signal?: AbortSignal): Promise<ArrayBuffer> {
+  return ask(path, within(signal), (answer) => answer.arrayBuffer());
 }
 
 /** A file as it is; what it holds is for the server to find out. */
-export async function sendFile<T>(path: string, file: Blob): Promise<T> {
-  return (await (await ask(path, { method: "POST", body: file })).json()) as T;
+export function sendFile<T>(path: string, file: Blob): Promise<T> {
+  return ask(path, { method: "POST", body: file }, json<T>);
 }
 
-export async function send<T>(
+export function send<T>(
   method: "POST" | "PUT" | "PATCH",
   path: string,
   body: unknown,
@@ -48,10 +61,9 @@ export async function send<T>(
   more: Readonly<Record<string, string>> = {},
 ): Promise<T> {
   const headers = { "Content-Type": "application/json", ...more };
-  const answer = await ask(path, { method, headers, body: JSON.stringify(body), ...within(signal) });
-  return (await answer.json()) as T;
+  return ask(path, { method, headers, body: JSON.stringify(body), ...within(signal) }, json<T>);
 }
 
-export async function remove(path: string, headers: Readonly<Record<string, string>> = {}): Promise<void> {
-  await ask(path, { method: "DELETE", headers });
+export function remove(path: string, headers: Readonly<Record<string, string>> = {}): Promise<void> {
+  return ask(path, { method: "DELETE", headers }, () => undefined);
 }

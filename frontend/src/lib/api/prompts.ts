@@ -1,6 +1,6 @@
 /** Requests about prompts, their graphs and what is done with them. None is cached: all of it can change. */
 
-import { get, remove, send, sendRaw } from "./http";
+import { get, getBlob, getBytes, remove, send } from "./http";
 import type {
   Circuit,
   CircuitRequest,
@@ -112,14 +112,13 @@ export function deleteGraph(id: number): Promise<void> {
 }
 
 /** The strongest `top` edges as a binary block; `lib/graph/data.ts` reads it. */
-export async function getEdges(
+export function getEdges(
   id: number,
   top: number,
   metric: GraphMetric,
   signal?: AbortSignal,
 ): Promise<ArrayBuffer> {
-  const answer = await sendRaw(`/api/graphs/${id}/edges?top=${top}&metric=${metric}`, signal);
-  return answer.arrayBuffer();
+  return getBytes(`/api/graphs/${id}/edges?top=${top}&metric=${metric}`, signal);
 }
 
 /** The strongest edges of a node, of all that are stored. */
@@ -138,8 +137,8 @@ export function exportPath(id: number, format: "json" | "csv"): string {
   return `/api/graphs/${id}/export?format=${format}`;
 }
 
-export async function exportGraph(id: number, format: "json" | "csv"): Promise<Blob> {
-  return (await sendRaw(exportPath(id, format))).blob();
+export function exportGraph(id: number, format: "json" | "csv", signal?: AbortSignal): Promise<Blob> {
+  return getBlob(exportPath(id, format), signal);
 }
 
 /** Takes what `exportGraph(…, "json")` gave, workspace included. */
