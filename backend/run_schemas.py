@@ -160,8 +160,9 @@ class RunDetail(RunSummary):
     importance: ImportanceInfo | None = Field(description="null where the run came without")
     sites: list[SiteInfo]
     whole: list[WholeModule] = Field(description="The matrices left whole, in forward order")
-    attributions: AttributionInfo | None
+    attributions: AttributionInfo | None = Field(description="The newest, which queries mean by default")
     subruns: list[str] = Field(description="All complete attribution subruns, newest first")
+    subrun_infos: list[AttributionInfo] = Field(description="What each of them is; damaged ones are left out")
     harvests: list[str] = Field(description="All complete harvest subruns, newest first")
     clusterings: list[str] = Field(description="All complete clusterings of its components, newest first")
     evaluation: Evaluation | None

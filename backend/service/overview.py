@@ -107,7 +107,7 @@ def describe(run: Run) -> RunDetail:
     """Everything the run page shows. Damaged parts are left out and named among the problems."""
     watch = Stopwatch()
     problems: list[ErrorBody] = []
-    evaluation = attributions = None
+    evaluation = None
     sites: list[SiteInfo] = []
     try:
         evaluation = _evaluation(run)
@@ -120,10 +120,12 @@ def describe(run: Run) -> RunDetail:
         sites = _sites(run, evaluation, with_statistics=False)
     subruns = run.directory.attribution_subruns()
     config = run.config if run.info.kind == "model" else None
-    try:
-        attributions = _attributions(run) if subruns else None
-    except StorageError as error:
-        problems.append(error_body(error))
+    infos: list[AttributionInfo] = []
+    for name in subruns:
+        try:
+            infos.append(_attributions(run, name))
+        except StorageError as error:
+            problems.append(error_body(error))
     return RunDetail(
         **_summary(run).model_dump(),
         description=run.info.description,
@@ -136,8 +138,9 @@ def describe(run: Run) -> RunDetail:
         importance=_importance(run),
         sites=sites,
         whole=_whole(run),
-        attributions=attributions,
+        attributions=next((info for info in infos if info.subrun == subruns[0]), None),
         subruns=subruns,
+        subrun_infos=infos,
         harvests=run.directory.harvest_subruns(),
         clusterings=run.directory.clustering_subruns(),
         evaluation=evaluation,
@@ -175,8 +178,8 @@ def _sites(run: Run, evaluation: Evaluation | None, *, with_statistics: bool) ->
     return sites
 
 
-def _attributions(run: Run) -> AttributionInfo:
-    store = run.attributions()
+def _attributions(run: Run, subrun: str) -> AttributionInfo:
+    store = run.attributions(subrun)
     manifest = store.manifest
     return AttributionInfo(
         subrun=store.subrun,

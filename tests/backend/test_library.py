@@ -67,7 +67,25 @@ def test_new_runs_and_subruns_appear(tmp_path: Path, page: Path) -> None:
         assert first["entries"][0]["value"] != second["entries"][0]["value"]
         again = client.get("/api/runs/new/components/0.attn.o:1/sources", params={"subrun": names[0]}).json()
         assert again["entries"] == first["entries"]
-        assert client.get("/api/runs/new").json()["subruns"] == names[::-1]
+        detail = client.get("/api/runs/new").json()
+        assert detail["subruns"] == [info["subrun"] for info in detail["subrun_infos"]] == names[::-1]
+        assert detail["attributions"] == detail["subrun_infos"][0]
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_what_each_subrun_is_where_one_is_damaged(tmp_path: Path, page: Path, damaged: int) -> None:
+    run = make_tiny_run(tmp_path / "one", attributions=False)
+    decomposition = tiny_decomposition()
+    for seed in (0, 1):
+        write_random_attributions(run, decomposition, seed=seed)
+    newest_first = run.attribution_subruns()
+    (run.path / "attributions" / newest_first[damaged] / "manifest.json").write_text("{}")
+    with served(Settings(runs=tmp_path, page=page)) as client:
+        detail = client.get("/api/runs/one").json()
+    assert detail["subruns"] == newest_first
+    assert [info["subrun"] for info in detail["subrun_infos"]] == [newest_first[1 - damaged]]
+    assert (detail["attributions"] is None) == (damaged == 0)
+    assert [problem["code"] for problem in detail["problems"]] == ["store_damaged"]
 
 
 def test_a_run_that_is_replaced_is_opened_again(tmp_path: Path, runs_folder: Path, page: Path) -> None:

@@ -48,6 +48,20 @@ test("a run of some matrices: what it is, a fused site's card, and a graph throu
   ).toBeVisible();
   await expect(page.getByRole("button", { name: "attr_frozen" })).toHaveAttribute("aria-disabled", "true");
 
+  // Beside our own, the newest, lie those that were published with it.
+  const chooser = page.getByRole("combobox", { name: "attributions" });
+  await expect(chooser.getByRole("option")).toHaveText([
+    /^\S+ · [\d,]+ tokens · delta: \w+$/,
+    /imported, four-edge$/,
+  ]);
+  await expect(page.getByText("there are no standard errors")).toHaveCount(0);
+  await chooser.selectOption({ index: 1 });
+  await expect(page).toHaveURL(/subrun=/);
+  await expect(page.getByText("there are no standard errors")).toBeVisible();
+  await expectAccessible(page, "a card of published attributions");
+  await chooser.selectOption({ index: 0 });
+  await expect(page).not.toHaveURL(/subrun=/);
+
   await page.getByRole("link", { name: "Prompts" }).click();
   await page.getByRole("textbox").first().fill("the quick brown fox jumps");
   await expect(page.getByText("depend on later tokens too")).toBeVisible();

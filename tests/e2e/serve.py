@@ -1,7 +1,7 @@
 """Serve the bundled run, or a toy run where there is none, on a given port: ``serve.py PORT FOLDER [KIND]``.
 
 KIND ``clustered`` is a toy run whose components are clustered, ``evidence`` one that was harvested;
-``imported`` are three: ``partial`` as the public code writes one, with text and attributions,
+``imported`` are three: ``partial`` as the public code writes one, with text, published attributions and ours,
 ``alone``, its attributions without the model, and ``bare``, without text and tokenizer; ``toys`` are two
 decomposed models of features, ``tms`` and ``mlp``.
 """
@@ -80,8 +80,9 @@ def make_imported(folder: Path) -> None:
         ImportOptions(runs=folder, name="partial", tokenizer=tokenizer, text=(source / "text.txt",)),
     )
     run = RunDirectory.open(folder / "partial")
-    write_real_attributions(run, load_decomposition(run))
     write_four_edge(source / "attributions.pt", published)
+    import_run(source / "attributions.pt", ImportOptions(runs=folder, into="partial"))
+    write_real_attributions(run, load_decomposition(run))
     import_run(source / "attributions.pt", ImportOptions(runs=folder, name="alone", tokenizer=tokenizer))
     make_tiny_run(folder / "bare", n_blocks=1, text=False, words=False)
 

@@ -4783,12 +4783,18 @@ export interface components {
              * @description The matrices left whole, in forward order
              */
             whole: components["schemas"]["WholeModule"][];
+            /** @description The newest, which queries mean by default */
             attributions: components["schemas"]["AttributionInfo"] | null;
             /**
              * Subruns
              * @description All complete attribution subruns, newest first
              */
             subruns: string[];
+            /**
+             * Subrun Infos
+             * @description What each of them is; damaged ones are left out
+             */
+            subrun_infos: components["schemas"]["AttributionInfo"][];
             /**
              * Harvests
              * @description All complete harvest subruns, newest first

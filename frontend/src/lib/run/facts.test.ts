@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 
-import type { RunSummary } from "../api/types";
-import { runFacts } from "./facts";
+import type { RunDetail, RunSummary } from "../api/types";
+import { runFacts, subrunWords } from "./facts";
 
 const RUN: RunSummary = {
   name: "one",
@@ -55,4 +55,15 @@ describe("what the list of runs says of a run", () => {
     ]);
     expect(runFacts({ ...run, kind: "toy", vocab_size: null })).toEqual(["toy model", "1,200 components"]);
   });
+});
+
+test("subruns are told apart by what they rest on, and one that is damaged is named too", () => {
+  const own = { subrun: "20260102-000000", tokens: 2048, delta: "node", imported_from: null };
+  const imported = { subrun: "20260101-000000", tokens: 512, delta: "off", imported_from: "four-edge" };
+  const run = { subrun_infos: [own, imported] as unknown as RunDetail["subrun_infos"] };
+  expect(subrunWords(run, "20260102-000000")).toBe("20260102-000000 · 2,048 tokens · delta: node");
+  expect(subrunWords(run, "20260101-000000")).toBe(
+    "20260101-000000 · 512 tokens · delta: off · imported, four-edge",
+  );
+  expect(subrunWords(run, "20250101-000000")).toBe("20250101-000000 · damaged");
 });

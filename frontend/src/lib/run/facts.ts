@@ -1,6 +1,6 @@
 /** What a run is and what it lacks, in the words of the list of runs. */
 
-import type { RunSummary } from "../api/types";
+import type { RunDetail, RunSummary } from "../api/types";
 import { count } from "../format/numbers";
 
 /** "3 blocks", "1 block"; nothing where there are none. */
@@ -34,4 +34,15 @@ export function runFacts(run: RunSummary): string[] {
   }
   if (kind === "model") facts.push(run.has_evaluation ? "evaluated" : "not evaluated");
   return facts;
+}
+
+/** Which attributions a subrun holds, to choose among several: "20260101-120000 · 1,024 tokens · imported, four-edge". */
+export function subrunWords(
+  { subrun_infos: infos }: Pick<RunDetail, "subrun_infos">,
+  subrun: string,
+): string {
+  const info = infos.find((one) => one.subrun === subrun);
+  if (info === undefined) return `${subrun} · damaged`;
+  const from = info.imported_from === null ? [] : [`imported, ${info.imported_from}`];
+  return [subrun, `${count(info.tokens)} tokens`, `delta: ${info.delta}`, ...from].join(" · ");
 }
