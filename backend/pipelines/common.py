@@ -36,6 +36,9 @@ from storage.errors import StorageError
 
 Config = TypeVar("Config", bound=BaseModel)
 
+#: Faults of a configuration that are named at once.
+MOST_FAULTS = 8
+
 #: Progress and words go to standard error, so that standard output stays machine-readable.
 console = Console(stderr=True)
 
@@ -45,7 +48,7 @@ class UsageError(StorageError):
 
 
 def read_config(path: Path, model: type[Config]) -> Config:
-    """Read a TOML file into a pydantic model; raises :class:`UsageError` naming the field that is wrong."""
+    """Read a TOML file into a pydantic model; raises :class:`UsageError` naming the fields that are wrong."""
     try:
         with path.open("rb") as file:
             return model.model_validate(tomllib.load(file))
@@ -56,9 +59,13 @@ def read_config(path: Path, model: type[Config]) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not a TOML file: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UsageError(f"{path}: {where}: {first['msg']}", "docs/guide.md describes every field") from error
+        faults = [
+            f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        ]
+        more = [f"and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
+        words = "; ".join(faults[:MOST_FAULTS] + more)
+        raise UsageError(f"{path}: {words}", "docs/guide.md describes every field") from error
 
 
 def provenance(**more: str) -> dict[str, str]:

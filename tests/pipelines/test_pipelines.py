@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import BaseModel, Field
 
+from backend.pipelines.common import MOST_FAULTS, UsageError, read_config
 from compute.address import parse_key
 from storage.corpus import (
     CorpusError,
@@ -239,6 +241,23 @@ def test_mistakes_are_named(made: Path, tmp_path: Path, arguments: tuple[str, ..
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_all_faults_of_a_configuration_are_named_at_once(tmp_path: Path) -> None:
+    class Wanted(BaseModel):
+        name: str
+        steps: int = Field(gt=0)
+        others: list[int]
+
+    path = tmp_path / "wanted.toml"
+    path.write_text("steps = 0\nothers = " + str(["x"] * MOST_FAULTS))
+    with pytest.raises(UsageError) as refused:
+        read_config(path, Wanted)
+    message = str(refused.value)
+    assert "name: Field required; steps: Input should be greater than 0; others.0: " in message
+    assert f"others.{MOST_FAULTS - 3}: " in message
+    assert f"others.{MOST_FAULTS - 2}: " not in message
+    assert "; and 2 more" in message
 
 
 def test_output_tokens_get_attr_abs_when_asked(made: Path, tmp_path: Path) -> None:
