@@ -21,6 +21,11 @@ from storage.layout import ArrayPlan, BlockPlan, record_size
 
 Plane = Literal["total", "groups"]
 
+#: Blocks of zeros alone, as of tokens that were never seen, are left as holes of the file: they read as zeros, and
+#: a page of 4 KiB each, with the checksum, is all they take. Of smaller blocks too little would be saved for files in
+#: so many pieces, which a file system is slow to delete.
+_HOLE_FROM = 1 << 15
+
 
 def _seed(store_id: str, file: str, array: str) -> int:
     return zlib.crc32(f"{store_id}/{file}/{array}".encode())
@@ -218,8 +223,21 @@ class BlockWriter:
                 zlib.crc32(raw[j * step : j * step + grid.payload], (grid.seed + first + j) & 0xFFFFFFFF)
                 for j in range(across)
             ]
-            self._file.seek(grid.offset + first * step)
+            # By their bits, for a negative zero is no hole.
+            full = np.frombuffer(raw, "<u8").reshape(across, -1).any(axis=1)
+            self._put(grid.offset + first * step, records, full if step >= _HOLE_FROM else None)
+
+    def _put(self, offset: int, records: np.ndarray, full: np.ndarray | None) -> None:
+        """Write consecutive blocks; those that are not ``full`` get their checksum only, after a hole."""
+        step = records.dtype.itemsize
+        if full is None or full.all():
+            self._file.seek(offset)
             self._file.write(records.tobytes())
+            return
+        for j, is_full in enumerate(full):
+            written = records[j : j + 1].tobytes() if is_full else records["crc"][j].tobytes()
+            self._file.seek(offset + (j + 1) * step - len(written))
+            self._file.write(written)
 
     def close(self) -> None:
         """Flush and sync."""
