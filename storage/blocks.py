@@ -224,7 +224,7 @@ class BlockWriter:
                 for j in range(across)
             ]
             # By their bits, for a negative zero is no hole.
-            full = np.frombuffer(raw, "<u8").reshape(across, -1).any(axis=1)
+            full = np.frombuffer(raw, "<u8").reshape(across, -1).max(axis=1) != 0
             self._put(grid.offset + first * step, records, full if step >= _HOLE_FROM else None)
 
     def _put(self, offset: int, records: np.ndarray, full: np.ndarray | None) -> None:
