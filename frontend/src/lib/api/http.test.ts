@@ -5,7 +5,7 @@ import { RequestFailed } from "./failure";
 import { get, getBlob, getBytes, send } from "./http";
 
 /** The beginning of an answer; then the connection breaks off, as when a server is killed. */
-function half(): Response {
+function half(status = 200): Response {
   return new Response(
     new ReadableStream({
       start(stream) {
@@ -13,11 +13,14 @@ function half(): Response {
         stream.error(new TypeError("network error"));
       },
     }),
+    { status },
   );
 }
 
 const answers: Readonly<Record<string, () => Response>> = {
-  "/half": half,
+  "/half": () => half(),
+  "/half-refused": () => half(404),
+  "/gateway": () => new Response("<p>Bad gateway</p>", { status: 403 }),
   "/whole": () => new Response('{"a": 1}'),
   "/other": () => new Response("<p>Please log in</p>"),
 };
@@ -48,6 +51,7 @@ describe("an answer that breaks off", () => {
     ["JSON", (): Promise<unknown> => get("/half")],
     ["an answer to what was sent", (): Promise<unknown> => send("POST", "/half", {})],
     ["a file", (): Promise<unknown> => getBlob("/half")],
+    ["a refusal", (): Promise<unknown> => get("/half-refused")],
     ["numbers", (): Promise<unknown> => getBytes("/half")],
   ])("is a server that was lost: %s", async (_, ask) => {
     expect(await failureOf(ask())).toEqual({ kind: "offline" });
@@ -67,6 +71,7 @@ it("an answer that is no JSON came from something else, which asking again will 
     kind: "refused",
     body: { code: "unreadable_answer" },
   });
+  expect(await failureOf(get("/gateway"))).toMatchObject({ kind: "refused", status: 403 });
   expect(lost).not.toHaveBeenCalled();
 });
 

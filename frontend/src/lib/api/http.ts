@@ -13,13 +13,19 @@ async function ask<T>(
   try {
     const answer = await fetch(path, options);
     if (answer.ok) return await read(answer);
-    failure = refusal(answer.status, await answer.json().catch(() => null));
+    failure = refusal(answer.status, await answer.json().catch(withoutBody));
   } catch (error) {
     if (options.signal?.aborted === true) throw error;
     failure = unread(error);
   }
   if (failure.kind === "offline") connection.lost();
   throw new RequestFailed(failure);
+}
+
+/** A refusal that is no JSON is one all the same; one that breaks off is none. */
+function withoutBody(error: unknown): null {
+  if (error instanceof SyntaxError) return null;
+  throw error;
 }
 
 async function json<T>(answer: Response): Promise<T> {

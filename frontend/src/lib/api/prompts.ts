@@ -133,7 +133,7 @@ export function getNodeEdges(
 }
 
 /** The whole graph as a file of the server's. */
-export function exportPath(id: number, format: "json" | "csv"): string {
+function exportPath(id: number, format: "json" | "csv"): string {
   return `/api/graphs/${id}/export?format=${format}`;
 }
 
