@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from backend.client import ApiError, Client
 from backend.settings import Settings
 from compute.address import Address
 from compute.toys.decomposition import ToyDecomposition
@@ -217,3 +218,26 @@ def test_inputs_that_do_not_fit_are_refused(toys: httpx.Client, inputs: Any, mes
 def test_language_model_routes_refuse_a_toy_run(toys: httpx.Client) -> None:
     found = toys.post("/api/runs/tms/predictions", json={"text": "a"})
     assert (found.status_code, found.json()["code"]) == (409, "no_model")
+
+
+def test_the_notebook_client_asks_all_of_it(toys: httpx.Client) -> None:
+    with Client(str(toys.base_url)) as client:
+        run = client.run("mlp")
+        toy = run.toy()
+        assert toy.kind == "resid_mlp"
+        site = toy.matrices[0].address
+        found = run.toy_response(site, value=0.5, order="index", first_feature=1, features=2, components=3)
+        asked = "value=0.5&order=index&first_feature=1&features=2&components=3"
+        assert found.model_dump(mode="json", exclude={"seconds", "peak_bytes"}) == {
+            name: value
+            for name, value in ok(toys.get(f"/api/runs/mlp/toy/matrices/{site}?{asked}")).items()
+            if name not in ("seconds", "peak_bytes")
+        }
+        assert run.toy_response(site).value == run.toy_evaluation().outputs[0].value == toy.standard_value
+        assert run.toy_component(f"{site}:2", value=0.25, k=1).value == 0.25
+        inputs = np.eye(toy.n_features)[:2].tolist()
+        answered = ok(toys.post("/api/runs/mlp/toy/answers", json={"inputs": inputs}))
+        assert run.toy_answer(inputs).outputs == answered["outputs"]
+        with pytest.raises(ApiError) as refused:
+            client.run("llama").toy()
+        assert refused.value.status == 409
