@@ -223,21 +223,17 @@ class BlockWriter:
                 zlib.crc32(raw[j * step : j * step + grid.payload], (grid.seed + first + j) & 0xFFFFFFFF)
                 for j in range(across)
             ]
+            self._file.seek(grid.offset + first * step)
+            if step < _HOLE_FROM:
+                self._file.write(records.tobytes())
+                continue
             # By their bits, for a negative zero is no hole.
-            full = np.frombuffer(raw, "<u8").reshape(across, -1).max(axis=1) != 0
-            self._put(grid.offset + first * step, records, full if step >= _HOLE_FROM else None)
-
-    def _put(self, offset: int, records: np.ndarray, full: np.ndarray | None) -> None:
-        """Write consecutive blocks; those that are not ``full`` get their checksum only, after a hole."""
-        step = records.dtype.itemsize
-        if full is None or full.all():
-            self._file.seek(offset)
-            self._file.write(records.tobytes())
-            return
-        for j, is_full in enumerate(full):
-            written = records[j : j + 1].tobytes() if is_full else records["crc"][j].tobytes()
-            self._file.seek(offset + (j + 1) * step - len(written))
-            self._file.write(written)
+            for record, bits in zip(records, np.frombuffer(raw, "<u8").reshape(across, -1), strict=True):
+                if bits.any():
+                    self._file.write(record.tobytes())
+                else:
+                    self._file.seek(step - 8, os.SEEK_CUR)
+                    self._file.write(record["crc"].tobytes())
 
     def close(self) -> None:
         """Flush and sync."""

@@ -36,7 +36,7 @@ export function runFacts(run: RunSummary): string[] {
   return facts;
 }
 
-/** Which attributions a subrun holds, to choose among several: "20260101-120000 · 1,024 tokens · imported, four-edge". */
+/** Which attributions a subrun holds, to choose among several: "20260101-120000 · 64 tokens · delta: off · imported, four-edge". */
 export function subrunWords(
   { subrun_infos: infos }: Pick<RunDetail, "subrun_infos">,
   subrun: string,
