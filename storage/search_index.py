@@ -37,12 +37,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from tokenizers import Tokenizer, decoders
+from tokenizers import Tokenizer
 
 from storage.corpus import TokenCorpus
 from storage.errors import NotComputedError, StorageError, StoreDamagedError
 from storage.files import publish, read_signed_json, subruns, write_durably, write_signed_json
 from storage.search_text import BREAK, NEAR, decode, shape
+from storage.token_text import byte_of_character, is_byte_level, running_text
 
 if TYPE_CHECKING:
     from storage.run_directory import RunDirectory
@@ -115,8 +116,7 @@ def slots(text: str) -> np.ndarray:
 def token_bytes(tokenizer: Tokenizer, size: int) -> list[bytes]:
     """What each token is as text; a special or unknown one is :data:`BREAK`."""
     special = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    byte_level = isinstance(tokenizer.decoder, decoders.ByteLevel)
-    byte_of = _byte_of_character() if byte_level else {}
+    byte_level, byte_of, text_of = is_byte_level(tokenizer), byte_of_character(), running_text(tokenizer)
     found: list[bytes] = []
     for token_id in range(size):
         token = tokenizer.id_to_token(token_id)
@@ -125,16 +125,9 @@ def token_bytes(tokenizer: Tokenizer, size: int) -> list[bytes]:
         elif byte_level and all(character in byte_of for character in token):
             text = bytes(byte_of[character] for character in token)
         else:
-            text = tokenizer.decode([token_id], skip_special_tokens=False).encode()
+            text = text_of(token_id).encode()
         found.append(text or BREAK)
     return found
-
-
-def _byte_of_character() -> dict[str, int]:
-    """Byte-level BPE writes every byte as one printable character; this is the inverse of that table."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
 def _unheard(_phase: str, _done: int, _total: int) -> None:

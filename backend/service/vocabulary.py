@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from tokenizers import Tokenizer
 
-
-def _byte_of_character() -> dict[str, int]:
-    """Byte-level BPE writes every byte as one printable character; this is the inverse of that table."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    table = {chr(byte): byte for byte in printable}
-    return table | {chr(256 + i): byte for i, byte in enumerate(others)}
+from storage.token_text import byte_of_character, running_text
 
 
 class Vocabulary:
@@ -28,25 +22,15 @@ class Vocabulary:
 
     @cached_property
     def texts(self) -> list[str]:
-        bytes_of = _byte_of_character()
-        return [self._text(token_id, bytes_of) for token_id in range(self.size)]
+        if self._tokenizer is None:
+            return [f"#{token_id}" for token_id in range(self.size)]
+        text_of, bytes_of = running_text(self._tokenizer), byte_of_character()
+        return [_text(self._tokenizer, token_id, text_of, bytes_of) for token_id in range(self.size)]
 
     @cached_property
     def folded(self) -> list[str]:
         """The texts in the form in which they are compared."""
         return [text.casefold() for text in self.texts]
-
-    def _text(self, token_id: int, bytes_of: dict[str, int]) -> str:
-        if self._tokenizer is None:
-            return f"#{token_id}"
-        token = self._tokenizer.id_to_token(token_id)
-        if token is None:
-            return f"<unused {token_id}>"
-        text = self._tokenizer.decode([token_id], skip_special_tokens=False)
-        if "\ufffd" in text and all(character in bytes_of for character in token):
-            # Part of a character: its bytes say more than the replacement sign.
-            return "".join(f"\\x{bytes_of[character]:02x}" for character in token)
-        return text
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some tokens in a row; of their ids, with spaces between, without a tokenizer."""
@@ -68,3 +52,16 @@ class Vocabulary:
             for token_id, text in enumerate(self.folded)
             if text == wanted or (bare and text.strip() == bare)
         ]
+
+
+def _text(
+    tokenizer: Tokenizer, token_id: int, text_of: Callable[[int], str], bytes_of: dict[str, int]
+) -> str:
+    token = tokenizer.id_to_token(token_id)
+    if token is None:
+        return f"<unused {token_id}>"
+    text = text_of(token_id)
+    if "\ufffd" in text and all(character in bytes_of for character in token):
+        # Part of a character: its bytes say more than the replacement sign.
+        return "".join(f"\\x{bytes_of[character]:02x}" for character in token)
+    return text
